@@ -1,0 +1,1 @@
+"""Proves that a patched checkout computes what the original computes: knows torch, runs trees in child processes."""

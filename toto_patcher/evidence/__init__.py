@@ -1,0 +1,1 @@
+"""What a release is judged by: benchmarks and their reports."""

@@ -1,0 +1,55 @@
+"""What a patch is: one frozen declaration per folder under ``patches/``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import libcst as cst
+
+Transform = Callable[[cst.Module], cst.Module]
+"""Takes the module that defines one target class and returns the changed module.
+
+Raises ``UnknownSourceError`` naming the first unmet precondition and its line. Pure: same module in, same module out.
+"""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One named, documented, independently revertible source change.
+
+    Attributes:
+        title: one line for ``toto-patch list``.
+        why: the docstring of the patch's module: problem, change, what it buys, upstream reference.
+        transforms: target class name -> the transform of the module that defines it. The class is looked up by name
+            wherever the checkout defines it, so a moved class is found.
+        profiles: the profiles that include the patch.
+        requires: ids that must be applied too; selecting this patch selects them.
+        after: ids that come first when they are selected.
+        conflicts: ids that cannot be selected together with this one.
+        tested_on: releases of toto-ts that the golden diffs and the tests cover.
+        edits: target class name -> number of source edits expected (methods and statements changed or added).
+        folder: where the patch lives; its name, with dashes, is the id. Filled in by the loader.
+    """
+
+    title: str
+    why: str
+    transforms: Mapping[str, Transform]
+    profiles: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    tested_on: tuple[str, ...] = ("0.1.3", "0.1.4", "0.2.0")
+    edits: Mapping[str, int] = field(default_factory=dict)
+    folder: Path = Path()
+
+    @property
+    def id(self) -> str:
+        """The folder's name with dashes, as on the command line."""
+        return self.folder.name.replace("_", "-")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The classes this patch changes."""
+        return tuple(self.transforms)
