@@ -8,7 +8,18 @@ import libcst as cst
 import libcst.matchers as m
 
 from .base import variation
-from .edit import CACHE, add_import, defining, is_import, rewrite, rewrite_text, sources, statements, target_files, visit
+from .edit import (
+    CACHE,
+    add_import,
+    defining,
+    is_import,
+    rewrite,
+    rewrite_text,
+    sources,
+    statements,
+    target_files,
+    visit,
+)
 
 JAXTYPING = ("Float", "Int", "Bool", "Shaped", "Num")
 

@@ -123,7 +123,8 @@ def map_as_empty_dict(root: Path) -> None:
     util = defining(root, CACHE)
     visit(util, HostList("_layer_cache_map", "{{}}"))
     rewrite_text(
-        util, lambda text: text.replace("= self._layer_cache_map[layer_idx]", "= self._layer_cache_map.get(layer_idx, 0)")
+        util,
+        lambda text: text.replace("= self._layer_cache_map[layer_idx]", "= self._layer_cache_map.get(layer_idx, 0)"),
     )
 
 
@@ -169,7 +170,7 @@ def index_read_with_tolist(root: Path) -> None:
     visit(defining(root, CACHE), _Reads("{}.tolist()"))
 
 
-@variation()
+@variation("refused", says="treats the index as a tensor")
 def index_read_through_cpu(root: Path) -> None:
     visit(defining(root, CACHE), _Reads("int({}.detach().cpu().item())"))
 
@@ -235,7 +236,9 @@ def explicit_init(root: Path) -> None:
     """An ordinary class with ``__init__`` instead of a dataclass with ``__post_init__``."""
 
     def change(node: cst.ClassDef) -> cst.ClassDef:
-        fields = [part.body[0] for part in node.body.body if m.matches(part, m.SimpleStatementLine(body=[m.AnnAssign()]))]  # type: ignore[union-attr]
+        fields = [
+            part.body[0] for part in node.body.body if m.matches(part, m.SimpleStatementLine(body=[m.AnnAssign()]))
+        ]  # type: ignore[union-attr]
         code = cst.Module([]).code_for_node
         given = [field for field in fields if not m.matches(field, m.AnnAssign(value=m.Call(func=m.Name("field"))))]
         names = [cst.ensure_type(field.target, cst.Name).value for field in given]  # type: ignore[union-attr]
@@ -258,7 +261,7 @@ def helper_reads_the_index(root: Path) -> None:
     add_methods(defining(root, CACHE), CACHE, "def lengths(self):\n    return self._current_idx.tolist()\n")
 
 
-@variation()
+@variation("refused", says="KVCache.to uses self._current_idx")
 def helper_moves_the_index(root: Path) -> None:
     """A local ``to`` moves every tensor, the index among them."""
     code = """
@@ -273,7 +276,7 @@ def to(self, device):
     add_methods(defining(root, CACHE), CACHE, code)
 
 
-@variation()
+@variation("refused", says="backbone.py:.*uses _current_idx")
 def index_read_elsewhere(root: Path) -> None:
     """Another module reads the private index as a tensor."""
     rewrite_text(
@@ -297,13 +300,18 @@ def capacity(self):
     return self.max_seq_len
 """
     add_methods(util, CACHE, code)
-    rewrite_text(util, lambda text: text.replace("@dataclass\nclass", "def make_cache(**kw):\n    return KVCache(**kw)\n\n\n@dataclass\nclass"))
+    rewrite_text(
+        util,
+        lambda text: text.replace(
+            "@dataclass\nclass", "def make_cache(**kw):\n    return KVCache(**kw)\n\n\n@dataclass\nclass"
+        ),
+    )
 
 
 @variation()
 def list_reset_by_statements(root: Path) -> None:
     """The reset also clears what a local method remembers."""
     util = defining(root, CACHE)
-    in_method(util, CACHE, "reset", lambda function: prepend(function, "self._resets = getattr(self, '_resets', 0) + 1\n"))
-
-
+    in_method(
+        util, CACHE, "reset", lambda function: prepend(function, "self._resets = getattr(self, '_resets', 0) + 1\n")
+    )

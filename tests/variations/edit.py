@@ -1,4 +1,4 @@
-"""Tools of the generators: find files and classes in the real tree, rewrite them with libcst. Holds none of its code."""
+"""Tools of the generators: find files and classes in the real tree and rewrite them. Holds none of its code."""
 
 from __future__ import annotations
 

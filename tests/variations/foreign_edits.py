@@ -19,6 +19,7 @@ from .edit import (
     in_method,
     prepend,
     rewrite_text,
+    sources,
     statement,
     target_files,
 )
@@ -27,11 +28,16 @@ LOG = "import logging as _logging\n"
 LINE = "_logging.getLogger('local').debug('{}')\n"
 
 
+KEPT = ("rearrange_inputs", "get_qkv", "run_attention", "rearrange_output")
+
+
 @variation()
 def logging_at_the_start_of_methods(root: Path) -> None:
-    for name in (CACHE, ATTENTION):
+    """In every method of the cache, and in those of the attention that stay in use."""
+    for name, methods in ((CACHE, (None,)), (ATTENTION, KEPT)):
         path = defining(root, name)
-        in_method(path, name, None, lambda function: prepend(function, LINE.format(function.name.value)))
+        for method in methods:
+            in_method(path, name, method, lambda function: prepend(function, LINE.format(function.name.value)))
         add_import(path, LOG)
 
 
@@ -42,7 +48,7 @@ def logging_at_the_end_of_cache_methods(root: Path) -> None:
     add_import(path, LOG)
 
 
-@variation()
+@variation("refused", says="BaseMultiheadAttention.forward has a statement")
 def logging_inside_forward(root: Path) -> None:
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda function: before_return(function, LINE.format("end of forward")))
@@ -82,7 +88,7 @@ def local_variables_renamed(root: Path) -> None:
         )
 
 
-@variation()
+@variation("refused", says="expected .layer_idx")
 def parameters_renamed(root: Path) -> None:
     """Callers pass them by position, so nothing else notices."""
     in_method(
@@ -107,7 +113,7 @@ def _decorate(function: cst.FunctionDef, code: str) -> cst.FunctionDef:
     return function.with_changes(decorators=[decorator, *function.decorators])
 
 
-@variation()
+@variation("refused", says="forward is decorated")
 def no_grad_on_forward(root: Path) -> None:
     in_method(defining(root, ATTENTION), ATTENTION, "forward", lambda f: _decorate(f, "torch.no_grad()"))
 
@@ -118,7 +124,7 @@ def decorated_cache_methods(root: Path) -> None:
         in_method(defining(root, CACHE), CACHE, method, lambda f: _decorate(f, "torch.no_grad()"))
 
 
-@variation()
+@variation("refused", says="top-level class KVCache")
 def class_wrapped_in_condition(root: Path) -> None:
     """The class is defined inside ``if True:``, as version switches do."""
     path = defining(root, CACHE)
@@ -142,30 +148,40 @@ def final_pass_statements(root: Path) -> None:
         rewrite_text(path, lambda text: text + "\n\nif __name__ == '__main__':\n    pass\n")
 
 
+@variation()
+def sliding_window(root: Path) -> None:
+    """A cache that starts again when it is full."""
+    code = """
+if self._current_idx[0] >= self.max_seq_len:
+    self._current_idx[0] = 0
+"""
+    in_method(defining(root, CACHE), CACHE, "append", lambda f: prepend(f, code))
+
+
 # Changes of the mathematics: whatever is patched must give what the SAME tree gave unpatched.
 
 
-@variation(same_as_release=False)
+@variation("refused", says="positional_embedding has a statement", same_as_release=False)
 def rotary_rewritten_locally(root: Path) -> None:
     """A fork scales its queries where the rotary embedding is applied."""
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "positional_embedding", lambda f: prepend(f, "q = q * 0.5\n"))
 
 
-@variation(same_as_release=False)
+@variation("refused", says="forward has a statement", same_as_release=False)
 def output_scaled_in_forward(root: Path) -> None:
     """A fork changes the attention's output before its projection."""
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda f: before_return(f, "output = output * 0.5\n"))
 
 
-@variation(same_as_release=False)
+@variation("refused", says="forward has a statement", same_as_release=False)
 def inputs_scaled_in_forward(root: Path) -> None:
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda f: prepend(f, "inputs = inputs * 0.5\n"))
 
 
-@variation()
+@variation("refused", says="forward has a statement")
 def penalty_recorded_in_forward(root: Path) -> None:
     """Upstream's development branch computes a regularizer between rotary and attention when it is switched on."""
     path = defining(root, ATTENTION)
@@ -173,14 +189,20 @@ def penalty_recorded_in_forward(root: Path) -> None:
     def change(function: cst.FunctionDef) -> cst.FunctionDef:
         body = list(function.body.body)
         at = next(i for i, part in enumerate(body) if m.findall(part, m.Attribute(attr=m.Name("run_attention"))))
-        hook = statement("if getattr(self, 'penalise', False) and self.training:\n    self.penalty = q.square().mean()\n")
+        hook = statement(
+            "if getattr(self, 'penalise', False) and self.training:\n    self.penalty = q.square().mean()\n"
+        )
         body.insert(at, hook)
         return prepend(function.with_changes(body=function.body.with_changes(body=body)), "self.penalty = None\n")
 
     in_method(path, ATTENTION, "forward", change)
 
 
-@variation(same_as_release=False)
+@variation(
+    "refused",
+    says="TimeWiseMultiheadAttention overrides BaseMultiheadAttention.positional_embedding",
+    same_as_release=False,
+)
 def subclass_overrides_positions(root: Path) -> None:
     """The time-wise subclass replaces the method that applies positions; it must still be called."""
     code = """
@@ -199,7 +221,7 @@ def run_attention(self, *args, **kwargs):
     add_methods(defining(root, ATTENTION), "TimeWiseMultiheadAttention", code)
 
 
-@variation(same_as_release=False)
+@variation("refused", says="TimeWiseMultiheadAttention overrides BaseMultiheadAttention.forward", same_as_release=False)
 def subclass_overrides_forward(root: Path) -> None:
     code = """
 def forward(self, *args, **kwargs):
@@ -212,6 +234,48 @@ def forward(self, *args, **kwargs):
 def keys_scaled_in_append(root: Path) -> None:
     path = defining(root, CACHE)
     in_method(path, CACHE, "append", lambda f: prepend(f, "kv = (kv[0] * 0.5, kv[1])\n"))
+
+
+class _Shifted(cst.CSTTransformer):
+    def leave_Return(self, original_node: cst.Return, updated_node: cst.Return) -> cst.Return:  # noqa: N802
+        assert updated_node.value is not None
+        more = cst.BinaryOperation(updated_node.value, cst.Add(), cst.Integer("3"))
+        return updated_node.with_changes(value=more)
+
+
+@variation(same_as_release=False)
+def length_shifted(root: Path) -> None:
+    """A fork counts a prefix that is not in the cache: whoever asks for the length must get what ``seq_len`` says."""
+    in_method(
+        defining(root, CACHE),
+        CACHE,
+        "seq_len",
+        lambda f: cst.ensure_type(f.visit(_Shifted()), cst.FunctionDef),
+    )
+
+
+@variation("refused", says="local.py:.*LocalAttention overrides BaseMultiheadAttention.forward", runs=False)
+def subclass_in_another_file(root: Path) -> None:
+    code = """
+from .attention import TimeWiseMultiheadAttention
+
+
+class Between(TimeWiseMultiheadAttention):
+    pass
+
+
+class LocalAttention(Between):
+    def forward(self, *args, **kwargs):
+        return super().forward(*args, **kwargs) * 0.5
+"""
+    (root / "toto/model/local.py").write_text(code)
+
+
+@variation("refused", says="TimeAwareRotaryEmbedding", runs=False)
+def rotary_class_under_another_name(root: Path) -> None:
+    for path in sources(root):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("TimeAwareRotaryEmbedding", "LocalRotary"), encoding="utf-8")
 
 
 @variation(same_as_release=False)
@@ -230,7 +294,7 @@ def rotary_module_replaced(root: Path) -> None:
     )
 
 
-@variation(same_as_release=False)
+@variation("refused", says="rope.py:.*rotate_queries_and_keys is not the one", same_as_release=False)
 def rotary_offset_used_twice(root: Path) -> None:
     """The rotary embedding treats its offset argument in its own way."""
     path = defining(root, "TimeAwareRotaryEmbedding")

@@ -51,7 +51,7 @@ def crlf(root: Path) -> None:
         _crlf(path)
 
 
-@variation()
+@variation("refused", says="does not reproduce")
 def old_mac_line_ends(root: Path) -> None:
     """A lone CR ends each line: Python reads it, few editors do."""
     for path in target_files(root):
@@ -152,7 +152,7 @@ def asserts_removed(root: Path) -> None:
         visit(path, _WithoutAsserts())
 
 
-@variation(outcome="refused", says="form feed|round")
+@variation("refused", says="util.py:.*does not reproduce")
 def form_feed(root: Path) -> None:
     """libcst drops a form feed before code, so writing the module back would lose it."""
     for name in TARGETS:

@@ -167,7 +167,9 @@ def forward(self, x):
 class _WithoutXformers(cst.CSTTransformer):
     """Drops ``try: from xformers... except ImportError: ...`` and leaves what its last lines defined."""
 
-    def leave_Try(self, original_node: cst.Try, updated_node: cst.Try) -> cst.FlattenSentinel[cst.BaseStatement] | cst.Try:  # noqa: N802
+    def leave_Try(
+        self, original_node: cst.Try, updated_node: cst.Try
+    ) -> cst.FlattenSentinel[cst.BaseStatement] | cst.Try:  # noqa: N802
         if "xformers" not in names_of([original_node.body]):
             return updated_node
         handler = updated_node.handlers[0].body.body
@@ -197,7 +199,9 @@ def optimized_module_is_used(root: Path) -> None:
     """The model takes its cache from ``util_optimized.py``."""
     optimized_module_defines_the_cache(root)
     for name in ("TotoBackbone", "TransformerLayer"):
-        rewrite_text(defining(root, name), lambda text: text.replace("model.util import", "model.util_optimized import"))
+        rewrite_text(
+            defining(root, name), lambda text: text.replace("model.util import", "model.util_optimized import")
+        )
 
 
 @variation()
@@ -228,7 +232,7 @@ class _Alias(cst.CSTTransformer):
         return updated_node
 
 
-@variation()
+@variation("refused", says="import torch")
 def torch_imported_as_th(root: Path) -> None:
     for name in (CACHE, ATTENTION):
         visit(defining(root, name), _Alias())
@@ -239,7 +243,7 @@ class _Axis(cst.CSTTransformer):
         return updated_node.with_changes(value="Axis") if original_node.value == "AttentionAxis" else updated_node
 
 
-@variation()
+@variation("refused", says="BaseMultiheadAttention")
 def axis_enum_under_another_name(root: Path) -> None:
     """Inserted code must take the enum's name from the class that it changes."""
     attention = defining(root, ATTENTION)

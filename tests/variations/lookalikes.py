@@ -164,14 +164,3 @@ def position_method_exists(root: Path) -> None:
     from .edit import add_methods
 
     add_methods(defining(root, CACHE), CACHE, "def position(self, layer_idx):\n    return 41\n")
-
-
-@variation("refused", says="(?i)KVCache|sliding|append")
-def sliding_window(root: Path) -> None:
-    """A cache that forgets: the index no longer says where a position is."""
-    path = defining(root, CACHE)
-    code = """
-if self._current_idx[0] >= self.max_seq_len:
-    self._current_idx[0] = 0
-"""
-    in_method(path, CACHE, "append", lambda f: prepend(f, code))

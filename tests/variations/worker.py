@@ -19,11 +19,10 @@ from typing import Any
 warnings.simplefilter("ignore")
 sys.dont_write_bytecode = True
 
-import torch  # noqa: E402
-
-import gluonts.torch.distributions  # noqa: E402, F401, I001
+import gluonts.torch.distributions  # noqa: E402, F401
 import huggingface_hub  # noqa: E402, F401
 import rotary_embedding_torch  # noqa: E402, F401
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
