@@ -77,7 +77,7 @@ ROTARY = {
     ),
 }
 HAND_OVER = """\
-if kv_cache is not None and self.attention_axis == AttentionAxis.TIME:
+if self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position"):
     return self._forward_with_cache(layer_idx, inputs, attention_mask, kv_cache)
 """
 

@@ -27,7 +27,7 @@ def probe(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def digest(*tensors: torch.Tensor) -> list[str]:
     """Type, shape and bytes of each tensor."""
     return [
-        f"{t.dtype} {tuple(t.shape)} {hashlib.sha256(t.detach().contiguous().view(torch.uint8).numpy()).hexdigest()}"
+        f"{t.dtype} {tuple(t.shape)} {hashlib.sha256(t.detach().reshape(-1).view(torch.uint8).numpy()).hexdigest()}"
         for t in tensors
     ]
 
@@ -171,9 +171,11 @@ def two_caches_in_turn(tree: Any) -> Any:
         return [digest(*pair) for pair in pairs]
 
 
-def _continued(tree: Any, duplicate: Callable[[Any], Any]) -> Any:
+def _continued(tree: Any, duplicate: Callable[[Any], Any], *, layers: bool = True) -> Any:
     model = tree.model()
     cache = cache_for(tree, model)
+    if not layers:
+        cache.transformer_layers = []  # upstream's rotary embedding holds what can neither be copied nor pickled
     with torch.no_grad():
         list(walk(model, cache, (4, 1)))
         other = duplicate(cache)
@@ -185,7 +187,7 @@ def _continued(tree: Any, duplicate: Callable[[Any], Any]) -> Any:
 
 @probe
 def deep_copy_of_a_cache(tree: Any) -> Any:
-    return _continued(tree, copy.deepcopy)
+    return _continued(tree, copy.deepcopy, layers=False)
 
 
 @probe
@@ -195,7 +197,7 @@ def shallow_copy_of_a_cache(tree: Any) -> Any:
 
 @probe
 def pickled_cache(tree: Any) -> Any:
-    return _continued(tree, lambda cache: pickle.loads(pickle.dumps(cache)))
+    return _continued(tree, lambda cache: pickle.loads(pickle.dumps(cache)), layers=False)
 
 
 @probe
@@ -207,7 +209,8 @@ def replaced_cache(tree: Any) -> Any:
 def fields_of_a_cache(tree: Any) -> Any:
     cache = cache_for(tree, tree.model())
     names = [(field.name, field.init, field.repr, field.compare) for field in dataclasses.fields(cache)]
-    values = dataclasses.asdict(dataclasses.replace(cache, transformer_layers=cache.transformer_layers))
+    cache.transformer_layers = []
+    values = dataclasses.asdict(cache)
     return [names, sorted(values), digest(values["_keys"])]
 
 
@@ -284,8 +287,8 @@ def _precision(tree: Any, dtype: torch.dtype) -> Any:
     model.to(dtype)
     with torch.no_grad():
         lengths = (7, 1, 1, 3)
-        plain = digest(*walk(model, cache_for(tree, model, dtype=dtype), lengths))
-        mixed = digest(*walk(model, cache_for(tree, model, dtype=torch.float32), lengths))
+        plain = digest(*walk(model, cache_for(tree, model, steps=320, dtype=dtype), lengths))
+        mixed = digest(*walk(model, cache_for(tree, model, steps=320, dtype=torch.float32), lengths))
     return [plain, mixed]
 
 
@@ -306,19 +309,23 @@ def float64(tree: Any) -> Any:
 
 @probe
 def positions_beyond_what_bfloat16_counts(tree: Any) -> Any:
+    """One step at a time, as the model decodes.
+
+    Several steps at once round differently: on a CPU upstream rounds the offset to bfloat16 before it is added.
+    """
     model = tree.model(num_layers=2, spacewise_every_n_layers=2).to(torch.bfloat16)
     cache = cache_for(tree, model, steps=16 * 400, dtype=torch.bfloat16)
     with torch.no_grad():
-        return digest(*walk(model, cache, (299, 1, 1, 3, 1)))
+        return digest(*walk(model, cache, (299, 1, 1, 1)))
 
 
 @probe
 def autocast(tree: Any) -> Any:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model = tree.model()
-        samples = tree.forecast(model, 50, 2, 40, num_samples=2, samples_per_batch=2)
+        mean = tree.forecast(model, 50, 2, 40)
         with torch.no_grad():
-            return digest(samples, *walk(model, cache_for(tree, model), (4, 1, 1)))
+            return digest(mean, *walk(model, cache_for(tree, model), (4, 1, 1)))
 
 
 @probe
@@ -406,6 +413,10 @@ def optimized_module_has_the_compile_friendly_cache(tree: Any) -> Any:
 def copied_and_pickled_model(tree: Any) -> Any:
     model = tree.model()
     found = []
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        found += digest(tree.forecast(twin, 50, 2, 40))
-    return [found, sorted(model.state_dict())]
+    for twin in (copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
+        with outcome() as result:
+            result["value"] = digest(tree.forecast(twin(model), 50, 2, 40))
+        found.append(result)
+    other = tree.model()
+    other.load_state_dict(model.state_dict())
+    return [found, sorted(model.state_dict()), digest(tree.forecast(other, 50, 2, 40))]
