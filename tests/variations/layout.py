@@ -169,7 +169,7 @@ class _WithoutXformers(cst.CSTTransformer):
 
     def leave_Try(
         self, original_node: cst.Try, updated_node: cst.Try
-    ) -> cst.FlattenSentinel[cst.BaseStatement] | cst.Try:  # noqa: N802
+    ) -> cst.FlattenSentinel[cst.BaseStatement] | cst.Try:
         if "xformers" not in names_of([original_node.body]):
             return updated_node
         handler = updated_node.handlers[0].body.body

@@ -15,12 +15,9 @@ from typing import Any
 
 import torch
 
-PROBES: dict[str, Callable[[Any], Any]] = {}
-
 
 def probe(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Registers a probe under its name."""
-    PROBES[function.__name__] = function
+    """Marks a probe; ``uses.py`` finds them."""
     return function
 
 
@@ -69,7 +66,9 @@ def one_layer_driven_by_hand(tree: Any) -> Any:
         with torch.no_grad():
             for length in (3, 1, 2, 1):
                 inputs = noise(1, 2, length, 64)
-                found += digest(attention(1, inputs, None, cache), attention(layer_idx=0, inputs=inputs, kv_cache=cache))
+                found += digest(
+                    attention(1, inputs, None, cache), attention(layer_idx=0, inputs=inputs, kv_cache=cache)
+                )
     return found
 
 
@@ -404,9 +403,20 @@ def traced_and_exported_without_a_cache(tree: Any) -> Any:
     return [traced, exported]
 
 
-@probe
-def optimized_module_has_the_compile_friendly_cache(tree: Any) -> Any:
-    return tree.module("model.util").KVCache.__name__
+def caches_by_module(tree: Any) -> Any:
+    """Not a probe of sameness: where the cache can be had, its name, and whether it is the compile-friendly one."""
+    names = ("model.util", "model.util_optimized")
+    return {
+        name: [tree.module(name).KVCache.__name__, hasattr(tree.module(name).KVCache, "position")] for name in names
+    }
+
+
+def local_lengths(tree: Any) -> Any:
+    """Not a probe of sameness: what the local method of ``helper_reads_the_index`` says."""
+    cache = cache_for(tree, tree.model())
+    before = cache.lengths()
+    cache.append(1, (noise(2, 4, 2, 16), noise(2, 4, 2, 16)))
+    return [before, cache.lengths()]
 
 
 @probe
