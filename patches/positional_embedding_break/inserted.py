@@ -18,7 +18,8 @@ class CachedAttention:
     run_attention: Callable[..., torch.Tensor]
     rearrange_output: Callable[..., torch.Tensor]
 
-    @torch.compiler.disable(recursive=False)
+    # Not torch.compiler.disable(recursive=False): its wrapper makes Dynamo examine the frame anew at every call.
+    @torch._dynamo.decorators.skip
     def _forward_with_cache(
         self, layer_idx: int, inputs: torch.Tensor, attention_mask: Any, kv_cache: Any
     ) -> torch.Tensor:
