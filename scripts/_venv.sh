@@ -29,9 +29,8 @@ ensure_venv() {
   local extra=$1 python wanted stamp requirements
   # The folder is part of it: a checkout that was moved or copied has a .venv that points elsewhere.
   wanted=$({ cat pyproject.toml && printf '%s\n' "$PWD" "${TOTO_PATCH_TORCH:-any}"; } | sha256sum | cut -d ' ' -f 1)
-  for stamp in ".venv/.installed-$extra" .venv/.installed-dev; do
-    # dev holds everything that test and runtime need, not the demo's series.
-    if [ "$extra" = demo ] && [ "$stamp" = .venv/.installed-dev ]; then continue; fi
+  # Each of these extras holds the ones before it: demo, test, dev.
+  for stamp in ".venv/.installed-$extra" $([ "$extra" != demo ] || echo .venv/.installed-test) .venv/.installed-dev; do
     if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ]; then
       say ".venv is up to date (extra: $extra)"
       return

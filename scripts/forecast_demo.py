@@ -88,7 +88,7 @@ def forecast_in_child(tree: Path, context: np.ndarray, checkpoint: Path | None) 
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "context.npy", Path(folder) / "samples.npy"
         np.save(given, context)
-        command = [sys.executable, __file__, "--child", str(tree), str(given), str(made)]
+        command = [sys.executable, "-W", "ignore", __file__, "--child", str(tree), str(given), str(made)]
         command += [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         if subprocess.run(command, env=environment, check=False).returncode != 0:
