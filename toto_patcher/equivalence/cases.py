@@ -33,8 +33,8 @@ class Case:
     Attributes:
         name: unique; what reports name.
         kind: ``teacher``: distribution parameters of every patch while known data is fed. ``point``: mean forecasts.
-            ``samples``: sampled forecasts under a seed. ``cache``: the public methods of ``KVCache``. ``attention``: one
-            time-wise attention layer driven alone with a cache.
+            ``samples``: sampled forecasts under a seed. ``cache``: the public methods of ``KVCache``. ``attention``:
+            one time-wise attention layer driven alone with a cache.
         batch: series in a batch.
         variates: variates of a series.
         context: history; where it is no multiple of the patch it gets padded at the left.

@@ -6,6 +6,7 @@ Only for child processes. Users call these too, and a fault here can hide behind
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,8 @@ def drive_cache(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
     log.attempt("keys and values differ", lambda: cache.append(time_layers[0], _unequal(case, model, dtype)))
     log.attempt("wrong batch", lambda: cache.append(time_layers[0], _cut(_pair(case, model, 1, 5, dtype), 0)))
     for axis in (1, 2, 3):
-        name = "wrong heads or room" if axis < 3 else "wrong head size"
-        log.attempt(
-            f"{name} {axis}", lambda axis=axis: cache.append(0, _cut(_pair(case, model, _ROOM + 1, 6, dtype), axis))
-        )
+        cut = _cut(_pair(case, model, _ROOM + 1, 6, dtype), axis)
+        log.attempt(f"shape short on axis {axis}", partial(cache.append, time_layers[0], cut))
     observe("after refusals")
     append(time_layers[0], _ROOM - 3, 7)
     observe("full")

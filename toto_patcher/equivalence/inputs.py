@@ -30,7 +30,7 @@ class Inputs:
     @property
     def steps(self) -> int:
         """Length in time steps."""
-        return self.series.shape[-1]
+        return int(self.series.shape[-1])
 
     def slice(self, start: int, stop: int) -> Inputs:
         """The part from one time step up to another."""

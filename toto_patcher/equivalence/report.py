@@ -93,5 +93,5 @@ class LadderReport:
         first = self.failures[0] if self.failures else None
         raise OutputsDifferError(
             f"the patched outputs differ from the original's: {names}" + (f" ({first.detail})" if first else ""),
-            hint="Put the original back with: toto-patch revert. Report the check and the case; see verify-only --json.",
+            hint="Put the original back with: toto-patch revert. See verify-only --json for the cases.",
         )

@@ -57,7 +57,7 @@ class Runner:
     @staticmethod
     @contextlib.contextmanager
     def checks(case: Case) -> Iterator[None]:
-        """Switches off torch's check that probabilities sum to 1 in bfloat16: upstream's own do not, to its tolerance."""
+        """Switches off torch's check that weights sum to 1, in 16 bits: to its tolerance upstream's own do not."""
         before = torch.distributions.Distribution._validate_args
         if case.sixteen_bit:
             torch.distributions.Distribution.set_default_validate_args(False)

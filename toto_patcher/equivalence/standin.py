@@ -38,8 +38,8 @@ def memory_efficient_attention(
     """
     causal = isinstance(attn_bias, LowerTriangularMask)
     bias = None if attn_bias is None or isinstance(attn_bias, LowerTriangularMask) else attn_bias.to(query.dtype)
-    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    out = torch.nn.functional.scaled_dot_product_attention(*heads_first, attn_mask=bias, dropout_p=p, is_causal=causal)
+    q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, is_causal=causal)
     return out.transpose(1, 2)
 
 

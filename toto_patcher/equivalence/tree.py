@@ -111,9 +111,9 @@ def _import_root(checkout: Checkout, places: list[PurePosixPath]) -> Path:
     """
     for path in places:
         for package in _absolute_imports(checkout, path):
-            for folder in list(path.parents)[:-1]:
-                if (checkout.root / folder / package).is_dir():
-                    return checkout.root / folder
+            for parent in list(path.parents)[:-1]:
+                if (checkout.root / parent / package).is_dir():
+                    return checkout.root / parent
     folder = checkout.root
     for part in places[0].parts[:-1]:
         if not part.isidentifier():
