@@ -405,10 +405,8 @@ def traced_and_exported_without_a_cache(tree: Any) -> Any:
 
 def caches_by_module(tree: Any) -> Any:
     """Not a probe of sameness: where the cache can be had, its name, and whether it is the compile-friendly one."""
-    names = ("model.util", "model.util_optimized")
-    return {
-        name: [tree.module(name).KVCache.__name__, hasattr(tree.module(name).KVCache, "position")] for name in names
-    }
+    caches = {name: tree.module(name).KVCache for name in ("model.util", "model.util_optimized")}
+    return {name: [cache.__name__, hasattr(cache, "position")] for name, cache in caches.items()}
 
 
 def local_lengths(tree: Any) -> Any:
