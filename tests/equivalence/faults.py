@@ -1,6 +1,6 @@
 """The planted faults: what could go wrong in the code that the two patches write or change.
 
-A fault that cannot change any output of the model or of the public methods does not belong here: nothing could catch it.
+A fault that cannot change any output of the model or of the public methods does not belong here.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ _POSITION = (
         "position",
         GROWN,
         "length = self._current_idx[layer_idx % len(self._current_idx)]",
-        TEACHER,
+        LAYERS,
     ),
     _cache("position-only-grows", "position", "self._position_value != length", "self._position_value < length", KEYS),
     _cache("position-adds-up", "position", "self._position.fill_(length)", "self._position.add_(length)", KEYS),
@@ -205,13 +205,6 @@ _POSITION = (
         "_allocate_position",
         "torch.zeros((), dtype=torch.int, device=self._keys.device)",
         "torch.ones((), dtype=torch.int, device=self._keys.device)",
-        KEYS,
-    ),
-    _cache(
-        "position-noted-wrongly-at-start",
-        "_allocate_position",
-        "self._position_value = 0",
-        "self._position_value = 4",
         KEYS,
     ),
 )
@@ -256,7 +249,6 @@ _PROJECTION = (
         "seq_pos = (steps.to(exact) + 2 * position).to(q.dtype)",
         KEYS,
     ),
-    _attention("position-not-rounded", "_project_and_rotate", POINT, "seq_pos = steps.to(exact) + position", KEYS),
     _attention(
         "position-rounded-to-bfloat16",
         "_project_and_rotate",
@@ -298,7 +290,7 @@ _PROJECTION = (
         "values-rotated-too",
         "_project_and_rotate",
         ROTATE,
-        "q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)\n_, v = self.rotary_emb.rotate_queries_and_keys(q, v, seq_pos=seq_pos)",
+        f"{ROTATE}\n_, v = self.rotary_emb.rotate_queries_and_keys(q, v, seq_pos=seq_pos)",
         KEYS,
     ),
     _attention(
