@@ -1,0 +1,146 @@
+"""A checkout together with what toto-patch recorded about it: what every command starts from. Reads only."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from toto_patcher import results as r
+from toto_patcher.errors import RefusedError
+from toto_patcher.patching import checkout as checkouts
+from toto_patcher.patching import series
+from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.store import State, Store
+
+if TYPE_CHECKING:
+    from toto_patcher.patching.patch import Patch
+
+RECOVER = "`toto-patch recover` finishes or undoes it."
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One look at a checkout.
+
+    Attributes:
+        root: the checkout's folder, absolute.
+        state: what is recorded as applied; ``None`` when nothing is.
+        interrupted: a run was interrupted and its journal is still there.
+    """
+
+    root: Path
+    state: State | None
+    interrupted: bool
+
+    @property
+    def store(self) -> Store:
+        """The records under ``.toto-patch/``."""
+        return Store(self.root)
+
+    def files(self) -> tuple[r.FileStatus, ...]:
+        """The recorded files, each compared with the disk."""
+        return tuple(_compare(self.root, record) for record in (self.state.files if self.state else ()))
+
+    def refuse_if_interrupted(self) -> None:
+        """Refuses to draw conclusions from a tree that may be half written.
+
+        Raises:
+            RefusedError: a journal is pending.
+        """
+        if self.interrupted:
+            raise RefusedError("an interrupted run left its journal", path=self.store.journal_path, hint=RECOVER)
+
+    def originals(self) -> Mapping[PurePosixPath, bytes]:
+        """The original bytes of the files that are patched now, from the backups or, without them, from where
+        ``revert`` would take them.
+
+        Raises:
+            RefusedError: an original is found nowhere, or a file was edited since.
+        """
+        if self.state is None:
+            return {}
+        if all(record.backup for record in self.state.files if record.pristine is not None):
+            return self.store.pristine_sources(self.state)
+        from toto_patcher.patching.restore import plan_revert
+
+        reverted = plan_revert(self.root, self.state)
+        return {change.path: change.pristine for change in reverted.changes if change.pristine is not None}
+
+
+def find(explicit: Path | None) -> Path:
+    """The checkout's folder, from ``--root``, the environment, the configuration or the current folder."""
+    return checkouts.find_root(explicit, os.environ, Path.cwd())
+
+
+def look(root: Path) -> Workspace:
+    """Reads the records of a checkout.
+
+    Raises:
+        BackupError: the state file is damaged.
+    """
+    store = Store(root)
+    interrupted = store.journal_path.exists()
+    return Workspace(root, store.state(), interrupted)
+
+
+def select(profile: str | None, ids: Sequence[str]) -> tuple[str | None, tuple[Patch, ...]]:
+    """The profile's name, if the selection is one, and the patches; the default profile when nothing is named."""
+    selection = series.load().select(profile, ids)
+    return (profile or (None if ids else series.DEFAULT_PROFILE)), selection
+
+
+def plan(workspace: Workspace, selection: Sequence[Patch], profile: str | None) -> Plan:
+    """What a selection would do to the checkout.
+
+    Raises:
+        RefusedError: it cannot be applied; RefusedGroup when there are several reasons.
+    """
+    from toto_patcher.patching.plan import plan_selection
+
+    tree = checkouts.Checkout.open(workspace.root)
+    return plan_selection(tree, selection, pristine=workspace.originals(), profile=profile)
+
+
+def changed_files(changes: Sequence[FileChange], sources: Mapping[PurePosixPath, str] | None = None) -> tuple[r.ChangedFile, ...]:
+    """Sums up changes, with the number of lines added and removed on disk."""
+    summary = []
+    for change in changes:
+        kind = "added" if change.before is None else "removed" if change.after is None else "modified"
+        added, removed = _count_lines(change.before or b"", change.after or b"")
+        source = (sources or {}).get(change.path)
+        summary.append(r.ChangedFile(str(change.path), kind, added, removed, change.patches, source))  # type: ignore[arg-type]
+    return tuple(summary)
+
+
+@contextmanager
+def two_trees(plan: Plan) -> Iterator[tuple[Path, Path]]:
+    """The original and the patched sources of a plan as two temporary folders, outside the checkout."""
+    tree = checkouts.Checkout.open(plan.root)
+    with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
+        original, patched = Path(folder, "original"), Path(folder, "patched")
+        _lay_down(tree, {change.path: change.pristine for change in plan.changes}, original)
+        _lay_down(tree, {change.path: change.after for change in plan.changes}, patched)
+        yield original, patched
+
+
+def _lay_down(tree: checkouts.Checkout, replaced: Mapping[PurePosixPath, bytes | None], folder: Path) -> None:
+    for path in sorted({*tree.sources, *replaced}):
+        data = replaced[path] if path in replaced else tree.read(path)
+        if data is not None:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+
+
+def _count_lines(before: bytes, after: bytes) -> tuple[int, int]:
+    added = removed = 0
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    for _, i1, i2, j1, j2 in (code for code in matcher.get_opcodes() if code[0] != "equal"):
+        removed += i2 - i1
+        added += j2 - j1
+    return added, removed
