@@ -52,7 +52,6 @@ def diff(root: Path | None, profile: str | None, ids: Sequence[str]) -> r.DiffRe
 
 def status(root: Path | None) -> r.StatusResult:
     """What is patched, pristine or drifted now."""
-    from toto_patcher.patching.releases import known_release
     from toto_patcher.patching.version_control import git_state
 
     workspace = ws.look(ws.find(root))
@@ -63,8 +62,8 @@ def status(root: Path | None) -> r.StatusResult:
         verdict=_verdict(files) if state else "not-patched",
         profile=state.profile if state else None,
         patches=state.patches if state else (),
-        applied_at=str(state.applied_at) if state else None,
-        release=None,
+        applied_at=state.created if state else None,
+        release=state.release if state else _release(workspace.root),
         files=files,
         pending="an interrupted run left its journal" if workspace.interrupted else None,
         git=git and r.GitState(**asdict(git)),
@@ -125,6 +124,15 @@ _HINTS = {
     "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`.",
     "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check.",
 }
+
+
+def _release(root: Path) -> str | None:
+    """The pinned release whose Python files these are, to the byte."""
+    from toto_patcher.patching.change import fingerprint
+    from toto_patcher.patching.releases import known_release
+
+    tree = Checkout.open(root)
+    return known_release({path: fingerprint(tree.read(path)) for path in tree.sources})
 
 
 def _verdict(files: Sequence[r.FileStatus]) -> r.Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher import results as r
-from toto_patcher.errors import RefusedError
+from toto_patcher.errors import RefusedError, StorageError
 from toto_patcher.patching import checkout as checkouts
 from toto_patcher.patching import series
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.store import State, Store
+from toto_patcher.patching.state import FileState, State
+from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
     from toto_patcher.patching.patch import Patch
@@ -116,6 +118,25 @@ def changed_files(changes: Sequence[FileChange], sources: Mapping[PurePosixPath,
         source = (sources or {}).get(change.path)
         summary.append(r.ChangedFile(str(change.path), kind, added, removed, change.patches, source))  # type: ignore[arg-type]
     return tuple(summary)
+
+
+def _compare(root: Path, record: FileState) -> r.FileStatus:
+    path = root / record.path
+    state: r.FileState
+    try:
+        # A link in the place of a file is an edit, whatever it points to.
+        found = fingerprint(path.read_bytes()) if stat.S_ISREG(path.lstat().st_mode) else "not a plain file"
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    except OSError as error:
+        raise StorageError(f"cannot be read: {error.strerror}", path=record.path) from error
+    if found == record.patched:
+        state = "patched"
+    elif found == record.pristine:
+        state = "pristine"
+    else:
+        state = "missing" if found is None else "drifted"
+    return r.FileStatus(record.path, state, record.patches, record.backup)
 
 
 @contextmanager
