@@ -90,7 +90,7 @@ class BackupError(RefusedError):
     kind = "backup"
 
 
-class RefusedGroup(RefusedError):
+class RefusedGroup(RefusedError):  # noqa: N818 - it is a group of errors, as in ExceptionGroup
     """Every refusal found, reported at once."""
 
     kind = "refused"

@@ -29,6 +29,7 @@ class Patch:
         after: ids that come first when they are selected.
         conflicts: ids that cannot be selected together with this one.
         tested_on: releases of toto-ts that the golden diffs and the tests cover.
+        private: attribute names whose meaning the patch changes; a use of one in any other file refuses the patch.
         edits: target class name -> number of source edits expected (methods and statements changed or added).
         folder: where the patch lives; its name, with dashes, is the id. Filled in by the loader.
     """
@@ -41,6 +42,7 @@ class Patch:
     after: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     tested_on: tuple[str, ...] = ("0.1.3", "0.1.4", "0.2.0")
+    private: tuple[str, ...] = ()
     edits: Mapping[str, int] = field(default_factory=dict)
     folder: Path = Path()
 

@@ -1,0 +1,66 @@
+"""What the patch adds to ``BaseMultiheadAttention``. The codemod takes the methods from here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+class CachedAttention:
+    """The attributes of ``BaseMultiheadAttention`` that the added methods use, and the methods."""
+
+    training: bool
+    dropout: float
+    rotary_emb: Any
+    wO: Callable[..., torch.Tensor]  # noqa: N815 - upstream's name
+    rearrange_inputs: Callable[..., torch.Tensor]
+    get_qkv: Callable[..., tuple[torch.Tensor, ...]]
+    run_attention: Callable[..., torch.Tensor]
+    rearrange_output: Callable[..., torch.Tensor]
+
+    @torch.compiler.disable(recursive=False)
+    def _forward_with_cache(
+        self, layer_idx: int, inputs: torch.Tensor, attention_mask: Any, kv_cache: Any
+    ) -> torch.Tensor:
+        """Time-wise attention over the cache: the one graph break of a layer.
+
+        Runs as plain Python. What it calls first is compiled, with the same shapes at every decoding step; what it
+        calls next runs eagerly, so that the growing length of the cache never becomes part of a graph.
+        """
+        q, k, v = self._project_and_rotate(inputs, kv_cache.position(layer_idx))
+        return self._attend_over_cache(layer_idx, inputs.shape, q, k, v, attention_mask, kv_cache)
+
+    def _project_and_rotate(
+        self, inputs: torch.Tensor, position: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        q, k, v = self.get_qkv(self.rearrange_inputs(inputs))
+        if self.rotary_emb is not None:
+            steps = self.rotary_emb.get_seq_pos(
+                q.shape[self.rotary_emb.default_seq_dim], dtype=q.dtype, device=q.device
+            )
+            # Added in 32 bits or more and rounded once, as the sum with a Python integer is.
+            exact = torch.promote_types(q.dtype, torch.float32)
+            seq_pos = (steps.to(exact) + position).to(q.dtype)
+            q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)
+        return q.contiguous(), k, v
+
+    @torch.compiler.disable
+    def _attend_over_cache(
+        self,
+        layer_idx: int,
+        shape: torch.Size,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        attention_mask: Any,
+        kv_cache: Any,
+    ) -> torch.Tensor:
+        batch, variates, seq_len, _ = shape
+        seq_pos_offset = kv_cache.seq_len(layer_idx)
+        kv_cache.append(layer_idx, (k, v))
+        k, v = kv_cache[layer_idx]
+        # The cache may hold another dtype than the one attention runs in, under mixed precision.
+        k, v = k.contiguous().to(q.dtype), v.contiguous().to(q.dtype)
+        dropout = self.dropout if self.training else 0.0
+        output = self.run_attention(attention_mask, q, k, v, seq_pos_offset, dropout, seq_len, variates)
+        return self.wO(self.rearrange_output(output, batch, variates, seq_len))

@@ -1,0 +1,130 @@
+"""Problem. Each time-wise layer asks the cache for its length, rotates queries and keys by it, appends and reads back.
+Compiled, that is a handful of graph breaks per layer, a rotary embedding recompiled for a changing integer, and
+attention graphs over a length that grows at every step: one more CUDA graph to record for each.
+
+Change. With a cache, `BaseMultiheadAttention.forward` hands a time-wise layer to `_forward_with_cache`, which runs as
+plain Python: first one compiled region (projection and rotary embedding, with the offset as a tensor, so its shapes
+never change while decoding), then, eagerly, the cache is written and read and attention runs over it. Without a cache,
+and for space-wise layers, nothing changes and no graph breaks.
+
+Buys. One graph break per time-wise layer, 11 in the published model, none of which synchronises with the GPU. No
+compiled region ever sees the length of the cache: nothing to recompile when the horizon changes, and one set of CUDA
+graphs for decoding. The breaks that remain are there because the cache is mutated between the two halves of a layer,
+and a CUDA graph must not mutate its inputs; the profile `full-graph` is the way to have none.
+
+Cost. Attention and the output projection of time-wise layers are launched eagerly, five kernels a layer.
+
+Upstream. DataDog/toto, `toto/model/attention.py`, `BaseMultiheadAttention`; 0.1.4 added a log line to the module.
+"""
+
+from pathlib import Path
+
+import libcst as cst
+from libcst import matchers as m
+
+from toto_patcher.errors import UnknownSourceError
+from toto_patcher.patching import codemod
+from toto_patcher.patching.patch import Patch
+from toto_patcher.patching.shape import method_shapes
+
+CLASS = "BaseMultiheadAttention"
+SIGNATURES = {
+    "rearrange_inputs": ("inputs",),
+    "get_qkv": ("inputs",),
+    "positional_embedding": ("q", "k", "v", "kv_cache", "layer_idx"),
+    "run_attention": ("attention_mask", "q", "k", "v", "seq_pos_offset", "dropout", "seq_len", "variate"),
+    "rearrange_output": ("output", "batch", "variate", "seq_len"),
+    "forward": ("layer_idx", "inputs", "attention_mask", "kv_cache"),
+}
+# The cached path takes the place of these two methods, so they must compute exactly what it was written for.
+# `python -m toto_patcher.patching.shape FILE CLASS METHOD` prints the shapes of a method.
+SHAPES = {
+    "positional_embedding": (
+        "68a999572807f4d9",
+        "a7f6ad8127aaaf24",
+        "0ad73bf18045e50d",
+        "e652fca53070b862",
+        "be481ab9ae212e7d",
+        "37bdb8a32872b7b2",
+        "d85b75ca92695966",
+    ),
+    "forward": (
+        "3d0c1d15cb168e09",
+        "9b17ab3c8c984bdf",
+        "5db5012cc446c77e",
+        "fc83727cb5d4eafd",
+        "3f2d1cf9e155dc22",
+        "2abda67144b558de",
+        "15b168fb562a06e0",
+        "c6328f03e33648da",
+    ),
+}
+HAND_OVER = """\
+if kv_cache is not None and self.attention_axis == AttentionAxis.TIME:
+    return self._forward_with_cache(layer_idx, inputs, attention_mask, kv_cache)
+"""
+
+
+def transform(module: cst.Module) -> cst.Module:
+    """Gives the attention class its cached path and makes ``forward`` use it."""
+    codemod.require_import(module, "torch")
+    attention = codemod.find_class(module, CLASS)
+    codemod.require_methods(module, attention, SIGNATURES)
+    for name in ("_forward_with_cache", "_project_and_rotate", "_attend_over_cache"):
+        if name in codemod.methods(attention):
+            raise codemod.unmet(module, attention, f"{CLASS} already has a method {name}")
+    _require_shapes(module, attention)
+    _refuse_overrides(module)
+    forward = codemod.methods(attention)["forward"]
+    changed = cst.ensure_type(attention.deep_replace(forward, _handing_over(forward)), cst.ClassDef)
+    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention")
+    return cst.ensure_type(module.deep_replace(attention, codemod.append_methods(changed, added)), cst.Module)
+
+
+def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
+    for name, expected in SHAPES.items():
+        found = method_shapes(module.bytes, CLASS, name)
+        for number, shape in enumerate(expected):
+            if number >= len(found):
+                line = codemod.line_of(module, codemod.methods(attention)[name])
+                raise _unknown(name, line, "ends before the patch expects it to")
+            if found[number][1] != shape:
+                raise _unknown(name, found[number][0], "has a statement here that the patch was not written for")
+        if len(found) > len(expected):
+            raise _unknown(name, found[len(expected)][0], "goes on where the patch expects it to end")
+
+
+def _unknown(method: str, line: int, fault: str) -> UnknownSourceError:
+    hint = "Move your change into a hook, or select the patch kv-cache-tensor-index alone."
+    return UnknownSourceError(f"{CLASS}.{method} {fault}", line=line, hint=hint)
+
+
+def _refuse_overrides(module: cst.Module) -> None:
+    """The cached path would pass by a subclass's own version of what it replaces."""
+    family = {CLASS}
+    for node in module.body:
+        if isinstance(node, cst.ClassDef) and any(m.matches(base.value, m.Name()) for base in node.bases):
+            bases = {base.value.value for base in node.bases if isinstance(base.value, cst.Name)}
+            if bases & family:
+                family.add(node.name.value)
+                own = codemod.methods(node)
+                for name in sorted(SHAPES.keys() & own.keys()):
+                    raise codemod.unmet(module, own[name], f"{node.name.value} overrides {CLASS}.{name}")
+
+
+def _handing_over(forward: cst.FunctionDef) -> cst.FunctionDef:
+    body = cst.ensure_type(forward.body, cst.IndentedBlock)
+    start = 1 if forward.get_docstring() is not None else 0
+    statements = [*body.body[:start], cst.parse_statement(HAND_OVER), *body.body[start:]]
+    return forward.with_changes(body=body.with_changes(body=statements))
+
+
+PATCH = Patch(
+    title="Write, read and attend over the KV cache in one graph break per layer",
+    why=__doc__ or "",
+    transforms={CLASS: transform},
+    profiles=("graph-breaks",),
+    requires=("kv-cache-tensor-index",),
+    after=("kv-cache-tensor-index",),
+    edits={CLASS: 4},
+)

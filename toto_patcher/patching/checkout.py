@@ -1,0 +1,176 @@
+"""Finds a Toto checkout, its Python sources, and the file that defines a class. Reads only."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from toto_patcher.errors import StorageError, UnknownSourceError, UsageError
+
+# Folders that hold no code of the checkout itself.
+SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "node_modules", "build", "dist"})
+# What upstream calls the folders of its own tests: they use the classes but never define them.
+TEST_FOLDERS = frozenset({"test", "tests"})
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Where a class is defined: the file and the 1-based line of its ``class`` statement."""
+
+    path: PurePosixPath
+    line: int
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A vendored Toto source tree: a folder that holds the package, whatever its git state.
+
+    Attributes:
+        root: the absolute folder.
+        sources: its Python files relative to ``root``, sorted, tests and hidden folders left out.
+        overrides: bytes to take instead of those on disk, such as the originals of patched files.
+    """
+
+    root: Path
+    sources: tuple[PurePosixPath, ...]
+    overrides: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, root: Path) -> Checkout:
+        """Lists the sources of the tree at ``root``.
+
+        Raises:
+            UsageError: there is no such folder.
+            StorageError: the folder cannot be read.
+        """
+        root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow a symbolic link out of the root
+        if not root.is_dir():
+            raise UsageError(
+                "there is no such folder", path=root, hint="Give the folder that holds the package toto/ with --root."
+            )
+        try:
+            return cls(root, tuple(sorted(_python_files(root))))
+        except OSError as error:
+            raise StorageError(f"cannot list the folder: {error.strerror}", path=root) from error
+
+    def with_sources(self, overrides: Mapping[PurePosixPath, bytes]) -> Checkout:
+        """The same checkout, reading ``overrides`` in place of the files on disk."""
+        return Checkout(self.root, tuple(sorted({*self.sources, *overrides})), overrides)
+
+    def read(self, path: PurePosixPath) -> bytes:
+        """The bytes of one source.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        if path in self.overrides:
+            return self.overrides[path]
+        try:
+            return (self.root / path).read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot be read: {error.strerror}", path=path) from error
+
+    def definitions(self, class_name: str) -> list[Definition]:
+        """Every top-level definition of a class in the tree, in order of path.
+
+        Raises:
+            UnknownSourceError: a file that names the class does not parse.
+        """
+        candidate = re.compile(rb"^\s*class[ \t]+" + class_name.encode() + rb"\b", re.MULTILINE)
+        found = []
+        for path in self.sources:
+            source = self.read(path)
+            if candidate.search(source):
+                module = parse_syntax(source, path)
+                found += [
+                    Definition(path, node.lineno)
+                    for node in ast.walk(module)
+                    if isinstance(node, ast.ClassDef) and node.name == class_name
+                ]
+        return found
+
+
+def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
+    """Parses with Python's own parser, for its better error messages.
+
+    Raises:
+        UnknownSourceError: the bytes are not Python source in their declared encoding.
+    """
+    hint = "Repair the file, or vendor Toto again: toto-patch vendor."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings are not our business
+            return ast.parse(source)
+    except SyntaxError as error:
+        raise UnknownSourceError(f"syntax error: {error.msg}", path=path, line=error.lineno, hint=hint) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1, hint=hint) from error
+
+
+def _python_files(root: Path) -> Iterator[PurePosixPath]:
+    for folder, subfolders, files in os.walk(root, onerror=_raise):
+        subfolders[:] = sorted(
+            name for name in subfolders if name not in SKIPPED_FOLDERS | TEST_FOLDERS and not name.startswith(".")
+        )
+        for name in files:
+            if name.endswith(".py"):
+                yield PurePosixPath((Path(folder) / name).relative_to(root).as_posix())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    """The checkout's folder: ``--root``, ``TOTO_PATCH_ROOT``, ``[tool.toto-patch] root`` of the nearest
+    pyproject.toml, or ``vendor/toto`` at or above ``cwd``; the first that is given wins.
+
+    Raises:
+        UsageError: none is given, or the one given is no folder.
+    """
+    if explicit is not None:
+        return _existing(explicit, "--root")
+    if environ.get("TOTO_PATCH_ROOT"):
+        return _existing(Path(environ["TOTO_PATCH_ROOT"]), "TOTO_PATCH_ROOT")
+    for folder in (cwd, *cwd.parents):
+        config = folder / "pyproject.toml"
+        if config.is_file():
+            configured = _load_toml(config).get("tool", {}).get("toto-patch", {}).get("root")
+            if configured is not None:
+                return _existing(folder / str(configured), f"[tool.toto-patch] root in {config}")
+            break
+    for folder in (cwd, *cwd.parents):
+        if (folder / "vendor" / "toto").is_dir():
+            return folder / "vendor" / "toto"
+    raise UsageError(
+        "no Toto checkout found",
+        hint="Give it with --root DIR or TOTO_PATCH_ROOT, or fetch one with: toto-patch vendor",
+    )
+
+
+def _existing(root: Path, origin: str) -> Path:
+    if not root.is_dir():
+        raise UsageError(
+            f"{origin} names a folder that does not exist: {root}", hint="Fetch one with: toto-patch vendor"
+        )
+    return Path(os.path.abspath(root))  # noqa: PTH100 - as in Checkout.open
+
+
+def _load_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with path.open("rb") as stream:
+            loaded: dict[str, Any] = tomllib.load(stream)
+            return loaded
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"is not valid TOML: {error}", path=path) from error

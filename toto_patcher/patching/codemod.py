@@ -1,0 +1,162 @@
+"""libcst building blocks that the patches share: parse, locate, insert, and the notice of change."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import libcst as cst
+from libcst import matchers as m
+
+from toto_patcher.errors import UnknownSourceError
+
+NOTICE_MARK = "# Changed by toto-patch ("
+
+
+def parse(source: bytes, path: PurePosixPath | None = None) -> cst.Module:
+    """Parses a file that libcst reproduces to the byte.
+
+    Raises:
+        UnknownSourceError: libcst cannot parse the file, or would not give back the same bytes.
+    """
+    try:
+        module = cst.parse_module(source)
+    except cst.ParserSyntaxError as error:
+        raise UnknownSourceError(f"syntax error: {error.message}", path=path, line=error.raw_line) from error
+    except (UnicodeDecodeError, LookupError, ValueError) as error:
+        raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1) from error
+    if module.bytes != source:
+        raise UnknownSourceError(
+            "libcst does not reproduce this file to the byte, so nothing in it may be edited",
+            path=path,
+            line=_first_difference(module.bytes, source),
+            hint="A form feed or an odd line ending is the usual cause; remove it first.",
+        )
+    return module
+
+
+def _first_difference(left: bytes, right: bytes) -> int:
+    for number, (a, b) in enumerate(zip(left.split(b"\n"), right.split(b"\n"), strict=False), start=1):
+        if a != b:
+            return number
+    return 1
+
+
+def line_of(module: cst.Module, node: cst.CSTNode) -> int:
+    """The 1-based line on which ``node`` starts. Slow, for error messages."""
+    positions = cst.metadata.MetadataWrapper(module, unsafe_skip_copy=True).resolve(cst.metadata.PositionProvider)
+    return positions[node].start.line
+
+
+def unmet(module: cst.Module, node: cst.CSTNode, message: str, hint: str | None = None) -> UnknownSourceError:
+    """The refusal that names an unmet precondition and the line it was found on."""
+    return UnknownSourceError(
+        message,
+        line=line_of(module, node),
+        hint=hint or "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class.",
+    )
+
+
+def code(node: cst.CSTNode) -> str:
+    """A node's source on one line, for messages."""
+    return " ".join(cst.Module([]).code_for_node(node).split())
+
+
+def find_class(module: cst.Module, name: str) -> cst.ClassDef:
+    """The module's top-level class of that name.
+
+    Raises:
+        UnknownSourceError: there is none, or more than one.
+    """
+    found = [node for node in module.body if isinstance(node, cst.ClassDef) and node.name.value == name]
+    if len(found) != 1:
+        raise UnknownSourceError(f"expected one top-level class {name}, found {len(found)}", line=1)
+    return found[0]
+
+
+def methods(node: cst.ClassDef) -> dict[str, cst.FunctionDef]:
+    """A class's own methods by name."""
+    return {item.name.value: item for item in node.body.body if isinstance(item, cst.FunctionDef)}
+
+
+def require_methods(module: cst.Module, node: cst.ClassDef, signatures: dict[str, tuple[str, ...]]) -> None:
+    """Refuses unless the class has these methods with these leading parameters (``self`` left out)."""
+    own = methods(node)
+    for name, parameters in signatures.items():
+        if name not in own:
+            raise unmet(module, node, f"class {node.name.value} has no method {name}")
+        given = tuple(parameter.name.value for parameter in own[name].params.params)[1:]
+        if given != parameters:
+            raise unmet(
+                module,
+                own[name],
+                f"{node.name.value}.{name} takes ({', '.join(given)}), expected ({', '.join(parameters)})",
+            )
+
+
+def require_import(module: cst.Module, name: str) -> None:
+    """Refuses unless the module has a plain top-level ``import name``."""
+    statement = m.SimpleStatementLine(
+        body=[
+            m.Import(names=[m.ZeroOrMore(), m.ImportAlias(name=m.Name(name), asname=None), m.ZeroOrMore()]),
+            m.ZeroOrMore(),
+        ]
+    )
+    if not any(m.matches(node, statement) for node in module.body):
+        raise UnknownSourceError(f"the module does not say `import {name}` at its top level", line=1)
+
+
+def insertion(source: Path, class_name: str) -> list[cst.FunctionDef]:
+    """The methods of a class in a patch's own source file, ready to be put into another module.
+
+    Annotations that name anything but builtins and ``torch`` are dropped, since the other module may not know them.
+    """
+    module = cst.parse_module(source.read_bytes())
+    node = find_class(module, class_name)
+    added = [item for item in node.body.body if isinstance(item, cst.FunctionDef)]
+    return [cst.ensure_type(item.visit(_PortableAnnotations()), cst.FunctionDef) for item in added]
+
+
+class _PortableAnnotations(cst.CSTTransformer):
+    # libcst's stubs do not know that an optional annotation may be removed.
+    def leave_Annotation(  # type: ignore[override] # noqa: N802 - libcst's naming
+        self, original_node: cst.Annotation, updated_node: cst.Annotation
+    ) -> cst.Annotation | cst.RemovalSentinel:
+        names = {name.value for name in m.findall(original_node, m.Name()) if isinstance(name, cst.Name)}
+        roots = names - {
+            attribute.attr.value
+            for attribute in m.findall(original_node, m.Attribute())
+            if isinstance(attribute, cst.Attribute)
+        }
+        portable = all(name == "torch" or hasattr(builtins, name) for name in roots)
+        return updated_node if portable else cst.RemoveFromParent()
+
+
+def append_methods(node: cst.ClassDef, added: Sequence[cst.FunctionDef]) -> cst.ClassDef:
+    """The class with methods added at its end, one blank line before each."""
+    spaced = [item.with_changes(leading_lines=[cst.EmptyLine(indent=False)]) for item in added]
+    return node.with_changes(body=node.body.with_changes(body=[*node.body.body, *spaced]))
+
+
+def decorate(function: cst.FunctionDef, decorator: str) -> cst.FunctionDef:
+    """The function with one more decorator, outermost."""
+    expression = cst.parse_expression(decorator)
+    return function.with_changes(decorators=[cst.Decorator(decorator=expression), *function.decorators])
+
+
+def with_notice(module: cst.Module, patches: Sequence[str]) -> cst.Module:
+    """The module with a comment saying that it was changed, by which patches, and how to undo it.
+
+    Apache-2.0 section 4(b) asks for it. It stands after the file's own leading comments, so a shebang, a coding
+    cookie and a licence stay where they are.
+    """
+    lines = [
+        f"{NOTICE_MARK}{', '.join(patches)}).",
+        "# `toto-patch revert` puts the original file back, byte for byte.",
+    ]
+    notice = [cst.EmptyLine(indent=False, comment=cst.Comment(line)) for line in lines]
+    header = list(module.header)
+    end = max((number for number, line in enumerate(header, start=1) if line.comment is not None), default=0)
+    blank = [cst.EmptyLine(indent=False)] if end else []
+    return module.with_changes(header=[*header[:end], *blank, *notice, *header[end:]])

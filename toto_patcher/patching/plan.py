@@ -1,0 +1,170 @@
+"""Plans: what a selection of patches would do to a checkout. Pure; nothing here writes."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+import libcst as cst
+
+from toto_patcher.errors import RefusedError, UnknownSourceError, refuse_all
+from toto_patcher.patching import codemod
+from toto_patcher.patching.change import FileChange, Plan
+from toto_patcher.patching.checkout import Checkout, Definition, parse_syntax
+from toto_patcher.patching.patch import Patch
+
+
+def plan_selection(
+    checkout: Checkout,
+    selection: Sequence[Patch],
+    *,
+    pristine: Mapping[PurePosixPath, bytes],
+    profile: str | None = None,
+) -> Plan:
+    """What ``selection`` would make of the checkout.
+
+    Args:
+        checkout: the tree as it is on disk.
+        selection: the patches in order, as ``Series.select`` gives them.
+        pristine: the original bytes of the files that are patched now, so that a tree can move from one selection to
+            another in one step. Every other file is taken to be original.
+        profile: the profile's name, for the record.
+
+    Raises:
+        RefusedError: a precondition is not met; ``RefusedGroup`` when there are several, all of them.
+    """
+    original = checkout.with_sources(pristine)
+    refusals: list[RefusedError] = []
+    planned: dict[PurePosixPath, cst.Module] = {}
+    touched: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
+    for patch in selection:
+        refusals += _uses_elsewhere(original, patch)
+        for class_name, transform in patch.transforms.items():
+            try:
+                targets = _targets(original, patch, class_name)
+            except RefusedError as refusal:
+                refusals.append(refusal)
+                continue
+            for target in targets:
+                try:
+                    module = planned.get(target.path) or _parse(original, target.path)
+                    planned[target.path] = transform(module)
+                    touched[target.path].append(patch.id)
+                except RefusedError as refusal:
+                    refusals.append(_placed(refusal, patch, target))
+    refuse_all(_without_repeats(refusals))
+    after = {path: _finished(module, path, touched[path]) for path, module in planned.items()}
+    changes = [
+        FileChange(
+            path=path,
+            pristine=original.read(path),
+            before=checkout.read(path),
+            after=after.get(path, original.read(path)),
+            patches=tuple(touched.get(path, ())),
+        )
+        for path in sorted({*after, *pristine})
+    ]
+    return Plan(checkout.root, tuple(changes), tuple(patch.id for patch in selection), profile)
+
+
+def _targets(original: Checkout, patch: Patch, class_name: str) -> list[Definition]:
+    """Every file that defines the class: a second copy of the cache must not stay behind unpatched."""
+    found = original.definitions(class_name)
+    if not found:
+        raise UnknownSourceError(
+            f"{patch.id}: no file under the root defines class {class_name}",
+            path=original.root,
+            hint="Is the root a Toto 1.0 checkout? Fetch one with: toto-patch vendor",
+        )
+    return found
+
+
+def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
+    source = original.read(path)
+    parse_syntax(source, path)
+    if codemod.NOTICE_MARK.encode() in source:
+        raise UnknownSourceError(
+            "the file was changed by toto-patch, but there is no record of its original",
+            path=path,
+            line=1 + source[: source.index(codemod.NOTICE_MARK.encode())].count(b"\n"),
+            hint="Put the original back (git checkout, or toto-patch vendor --force), then apply again.",
+        )
+    return codemod.parse(source, path)
+
+
+def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
+    """Uses, outside of the files the patch changes, of attributes whose meaning it changes."""
+    if not patch.private:
+        return []
+    own = {place.path for class_name in patch.transforms for place in original.definitions(class_name)}
+    refusals: list[RefusedError] = []
+    for path in original.sources:
+        if path in own:
+            continue
+        for number, line in enumerate(original.read(path).split(b"\n"), start=1):
+            for name in patch.private:
+                if b"." + name.encode() in line.split(b"#")[0]:
+                    refusals.append(
+                        UnknownSourceError(
+                            f"{patch.id}: this file uses {name}, whose meaning the patch changes",
+                            path=path,
+                            line=number,
+                            hint="Use the cache's methods current_len, seq_len and reset instead.",
+                        )
+                    )
+    return refusals
+
+
+def _placed(refusal: RefusedError, patch: Patch, target: Definition) -> RefusedError:
+    """The refusal with the patch and the file it is about."""
+    if refusal.path is not None:
+        return refusal
+    return type(refusal)(
+        f"{patch.id}: {refusal.message}",
+        path=target.path,
+        line=refusal.line if refusal.line is not None else target.line,
+        hint=refusal.hint,
+    )
+
+
+def _without_repeats(refusals: Sequence[RefusedError]) -> list[RefusedError]:
+    return list({(str(refusal), refusal.hint): refusal for refusal in refusals}.values())
+
+
+def _finished(module: cst.Module, path: PurePosixPath, patches: Sequence[str]) -> bytes:
+    """The bytes to write: with the notice, and proven to be valid Python."""
+    result = codemod.with_notice(module, patches).bytes
+    parse_syntax(result, path)
+    return result
+
+
+def unified_diff(plan: Plan) -> str:
+    """The plan as a unified diff with ``a/`` and ``b/`` prefixes, which ``git apply`` accepts.
+
+    Bytes that are not UTF-8 come through as surrogates: encode the text with ``errors="surrogateescape"``.
+    """
+    return "".join(_file_diff(change) for change in plan.pending)
+
+
+def _file_diff(change: FileChange) -> str:
+    before, after = _lines(change.before), _lines(change.after)
+    old = f"a/{change.path}" if change.before is not None else "/dev/null"
+    new = f"b/{change.path}" if change.after is not None else "/dev/null"
+    header = f"diff --git a/{change.path} b/{change.path}\n"
+    if change.before is None:
+        header += "new file mode 100644\n"
+    if change.after is None:
+        header += "deleted file mode 100644\n"
+    body = []
+    for line in difflib.unified_diff(before, after, old, new):
+        body.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
+    return header + "".join(body)
+
+
+def _lines(data: bytes | None) -> list[str]:
+    """Lines ended by line feeds alone: a carriage return belongs to its line, as git sees it."""
+    text = (data or b"").decode("utf-8", errors="surrogateescape")
+    parts = text.split("\n")
+    return [part + "\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])

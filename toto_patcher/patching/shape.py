@@ -1,0 +1,86 @@
+"""The shape of a function: what it computes, free of how it is written down.
+
+A patch that puts its own code in place of a method must know that the method computes what the patch assumes. The
+shape is a digest of the syntax tree without docstring, comments, formatting, annotations and messages of asserts, and
+with the names of local variables replaced by their order of appearance. Two methods of the same shape compute the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+
+
+def statement_shapes(function: ast.FunctionDef) -> list[tuple[int, str]]:
+    """(line, digest) of every top-level statement of a function's body, docstring left out."""
+    names: dict[str, str] = {}
+    for argument in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]:
+        names.setdefault(argument.arg, f"v{len(names)}")
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.setdefault(node.id, "")
+    serialiser = _Serialiser(names)
+    return [(node.lineno, serialiser.digest(node)) for node in _without_docstring(function.body)]
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return body[1:]
+    return body
+
+
+class _Serialiser:
+    """Writes a tree down the same way under every Python version; names locals in order of appearance."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        self._numbered = sum(1 for value in names.values() if value)
+
+    def digest(self, node: ast.AST) -> str:
+        return hashlib.sha256(self._text(node).encode()).hexdigest()[:16]
+
+    def _text(self, node: object) -> str:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            return self._text(ast.Assign(targets=[node.target], value=node.value))
+        if isinstance(node, ast.Assert):
+            return f"Assert({self._text(node.test)})"
+        if isinstance(node, ast.Name):
+            return f"Name({self._name(node.id)})"
+        if isinstance(node, ast.AST):
+            fields = (
+                f"{name}={self._text(value)}"
+                for name, value in ast.iter_fields(node)
+                if value not in (None, []) and name not in ("ctx", "type_comment", "kind")
+            )
+            return f"{type(node).__name__}({','.join(fields)})"
+        if isinstance(node, list):
+            return f"[{','.join(map(self._text, node))}]"
+        return repr(node)
+
+    def _name(self, name: str) -> str:
+        known = self._names.get(name)
+        if known is None:
+            return name
+        if not known:
+            known = self._names[name] = f"v{self._numbered}"
+            self._numbered += 1
+        return known
+
+
+def method_shapes(source: bytes, class_name: str, method: str) -> list[tuple[int, str]]:
+    """``statement_shapes`` of a method of a top-level class; empty if there is no such method."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == method:
+                    return statement_shapes(item)
+    return []
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    for line, digest in method_shapes(Path(sys.argv[1]).read_bytes(), sys.argv[2], sys.argv[3]):
+        sys.stdout.write(f"{line:5d}  {digest}\n")
