@@ -1,0 +1,235 @@
+"""Collects a Toto 1.0 from a git repository or a folder: finds the package ``toto/`` and reads its files."""
+
+from __future__ import annotations
+
+import ast
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from toto_patcher.errors import RefusedError, StorageError, UnsafePathError, UsageError
+from toto_patcher.patching.wheel import LICENCE_FILES, MAX_UNPACKED_BYTES, PACKAGE, refuse_unsafe_name
+
+if TYPE_CHECKING:
+    from git import Repo
+
+MODEL_CLASSES = frozenset({"TotoBackbone", "TimeWiseMultiheadAttention", "KVCache"})
+CACHE_METHODS = frozenset({"append", "reset", "seq_len", "__getitem__"})
+_SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".toto-patch", ".venv", "node_modules"})
+_SEARCH_DEPTH = 4
+
+
+def check_is_toto(files: Mapping[PurePosixPath, bytes], where: str) -> None:
+    """Refuses anything that is not Toto 1.0: its classes must be defined somewhere under ``toto/``.
+
+    Args:
+        files: path -> bytes, with the package at ``toto/``.
+        where: where the files come from, for the message.
+
+    Raises:
+        RefusedError: naming the classes or methods that are missing. (Another package on PyPI is called ``toto``.)
+    """
+    found: dict[str, frozenset[str]] = {}
+    for path, data in files.items():
+        if path.suffix == ".py" and path.parts[0] == PACKAGE and any(name.encode() in data for name in MODEL_CLASSES):
+            found.update((name, methods) for name, methods in _classes(data) if name in MODEL_CLASSES)
+    missing = sorted(MODEL_CLASSES - found.keys())
+    if missing:
+        raise RefusedError(f"not Toto 1.0: toto/ does not define {', '.join(missing)}", path=where, hint=_WRONG_TOTO)
+    lacking = sorted(CACHE_METHODS - found["KVCache"])
+    if lacking:
+        raise RefusedError(f"not Toto 1.0: its KVCache has no {', '.join(lacking)}", path=where, hint=_WRONG_TOTO)
+
+
+_WRONG_TOTO = "Toto 1.0 is the distribution toto-ts, github.com/DataDog/toto; PyPI's `toto` is something else"
+
+
+def _classes(data: bytes) -> Iterable[tuple[str, frozenset[str]]]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return  # whether a broken file matters is for the planner to say, with its line
+    for node in ast.walk(module):
+        if isinstance(node, ast.ClassDef):
+            members = (item.name for item in node.body if isinstance(item, ast.FunctionDef))
+            yield node.name, frozenset(members)
+
+
+def collect_path(folder: Path) -> dict[PurePosixPath, bytes]:
+    """The files to vendor from a folder: its package ``toto/`` (or the folder itself, if that is the package).
+
+    Raises:
+        UsageError: no such folder.
+        RefusedError: no Toto 1.0 there, more than one, or a patched one.
+        UnsafePathError: the package holds a symbolic link or something that is no plain file.
+        StorageError: a file cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError("no such folder", path=folder, hint="give the folder that holds the package toto/")
+    folder = folder.absolute()
+    try:
+        holders = [holder for holder in _walk_holders(folder) if _looks_like_toto(holder / PACKAGE)]
+        if not holders and folder.name == PACKAGE and _looks_like_toto(folder):
+            holders = [folder.parent]
+        holder = _only_one([PurePosixPath(found.as_posix()) for found in holders], str(folder))
+        return _read_tree(Path(holder))
+    except OSError as error:
+        raise StorageError(f"cannot read: {error.strerror or error}", path=error.filename or folder) from error
+
+
+def _walk_holders(folder: Path) -> Iterable[Path]:
+    """Folders at or below this one that hold a folder ``toto``."""
+    for current, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        if PACKAGE in folders:
+            yield Path(current)
+        if len(Path(current).relative_to(folder).parts) >= _SEARCH_DEPTH:
+            folders.clear()
+
+
+def _looks_like_toto(package: Path) -> bool:
+    sources = {
+        PurePosixPath(PACKAGE, path.relative_to(package).as_posix()): path.read_bytes()
+        for path in package.rglob("*.py")
+        if path.is_file()
+    }
+    try:
+        check_is_toto(sources, "")
+    except RefusedError:
+        return False
+    return True
+
+
+def _only_one(holders: list[PurePosixPath], where: str) -> PurePosixPath:
+    """The outermost folder that holds a Toto 1.0; two of the same depth are refused."""
+    if not holders:
+        raise RefusedError("there is no Toto 1.0 package toto/ in it", path=where, hint=_WRONG_TOTO)
+    depth = min(len(holder.parts) for holder in holders)
+    outermost = sorted(holder for holder in holders if len(holder.parts) == depth)
+    if len(outermost) > 1:
+        names = ", ".join(str(holder) for holder in outermost)
+        raise RefusedError(f"holds several Toto packages: {names}", path=where, hint="name the folder of one of them")
+    return outermost[0]
+
+
+def _read_tree(holder: Path) -> dict[PurePosixPath, bytes]:
+    if (holder / ".toto-patch" / "state.json").exists():
+        raise RefusedError("this checkout is patched", path=holder, hint="run toto-patch revert there first")
+    paths = [holder / name for name in LICENCE_FILES if (holder / name).is_file()]
+    for current, folders, names in os.walk(holder / PACKAGE):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        paths += [Path(current) / name for name in names if not name.endswith((".pyc", ".pyo"))]
+        for name in folders:
+            if (Path(current) / name).is_symlink():
+                raise UnsafePathError("is a symbolic link", path=Path(current) / name, hint=_PLAIN_FILES)
+    files: dict[PurePosixPath, bytes] = {}
+    total = 0
+    for path in sorted(paths):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise UnsafePathError("is not a plain file", path=path, hint=_PLAIN_FILES)
+        total += path.stat().st_size
+        _refuse_too_big(total, str(holder))
+        files[PurePosixPath(path.relative_to(holder).as_posix())] = path.read_bytes()
+    return dict(sorted(files.items()))
+
+
+_PLAIN_FILES = "put a plain file there, or remove it; vendoring follows no links"
+
+
+def _refuse_too_big(total: int, where: str) -> None:
+    if total > MAX_UNPACKED_BYTES:
+        raise RefusedError(
+            f"the package is larger than {MAX_UNPACKED_BYTES} bytes",
+            path=where,
+            hint="move checkpoints and data out of the package",
+        )
+
+
+def collect_git(url: str, rev: str, progress: Callable[[str], None]) -> tuple[dict[PurePosixPath, bytes], str]:
+    """The files to vendor from one revision of a git repository, and the full id of the commit.
+
+    Blobs are read from the object database, so line endings and filters of this machine do not change a byte.
+
+    Raises:
+        UsageError: the revision does not exist, or this machine has no git.
+        StorageError: the repository cannot be cloned.
+        RefusedError, UnsafePathError: as for a folder.
+    """
+    if not url or not rev or url.startswith("-") or rev.startswith("-"):
+        raise UsageError(f"not a repository and a revision: {url!r} at {rev!r}")
+    try:
+        import git
+    except ImportError as error:  # GitPython raises it when there is no git executable
+        raise UsageError("vendoring from git needs git", hint="install git (apt-get install git)") from error
+    with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
+        progress(f"cloning {url}")
+        try:
+            # Bare: every branch of the origin is a branch here, and nothing is checked out.
+            repo = git.Repo.clone_from(url, Path(folder) / "clone.git", env={"GIT_TERMINAL_PROMPT": "0"}, bare=True)
+        except (git.GitError, OSError) as error:
+            raise StorageError(f"cannot clone {url}: {_last_line(error)}", hint="check the address") from error
+        with repo:
+            repo.git.update_environment(GIT_DIR=str(repo.git_dir))  # not that of a hook that calls us
+            commit = _resolve(repo, rev, url)
+            return _read_commit(repo, commit, f"{url}@{rev}"), commit
+
+
+def _resolve(repo: Repo, rev: str, url: str) -> str:
+    import git
+
+    command = ("--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    try:
+        return str(repo.git.rev_parse(*command))
+    except git.GitCommandError:
+        pass
+    try:  # a commit that no branch or tag reaches, of a pull request for example
+        repo.git.fetch("--quiet", "origin", rev)
+        return str(repo.git.rev_parse("--verify", "--quiet", "FETCH_HEAD^{commit}"))
+    except git.GitCommandError as error:
+        raise UsageError(
+            f"{url} has no revision {rev}: {_last_line(error)}", hint="give a branch, a tag or a full commit id"
+        ) from error
+
+
+def _read_commit(repo: Repo, commit: str, where: str) -> dict[PurePosixPath, bytes]:
+    entries: dict[PurePosixPath, tuple[str, str]] = {}
+    for line in repo.git.ls_tree("-r", "-z", "--full-tree", commit, strip_newline_in_stdout=False).split("\0"):
+        if line:
+            meta, _, name = line.partition("\t")
+            mode, _, blob = meta.split(" ")
+            entries[PurePosixPath(name)] = (mode, blob)
+
+    def read(paths: Iterable[PurePosixPath], holder: PurePosixPath) -> dict[PurePosixPath, bytes]:
+        return {
+            path.relative_to(holder): repo.odb.stream(bytes.fromhex(entries[path][1])).read() for path in sorted(paths)
+        }
+
+    holders = []
+    for holder in {parent.parent for path in entries for parent in path.parents if parent.name == PACKAGE}:
+        sources = [path for path in entries if path.suffix == ".py" and path.is_relative_to(holder / PACKAGE)]
+        try:
+            check_is_toto(read(sources, holder), where)
+            holders.append(holder)
+        except RefusedError:
+            continue
+    holder = _only_one(holders, where)
+    wanted = [path for path in entries if path.is_relative_to(holder / PACKAGE)]
+    wanted += [holder / name for name in LICENCE_FILES if holder / name in entries]
+    for path in wanted:
+        refuse_unsafe_name(path.as_posix(), where)
+        if not entries[path][0].startswith("100"):
+            raise UnsafePathError(f"{path} is a symbolic link or a submodule", path=where, hint=_PLAIN_FILES)
+    files = read(wanted, holder)
+    _refuse_too_big(sum(map(len, files.values())), where)
+    return dict(sorted(files.items()))
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip(" '\"") for line in str(getattr(error, "stderr", "") or error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,124 @@
+"""Reads the part of a Toto wheel that is vendored: the package ``toto/`` and its licence files, each checked twice."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import stat
+import zipfile
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from toto_patcher.errors import RefusedError, UnsafePathError
+
+PACKAGE = "toto"
+LICENCE_FILES = ("LICENSE", "NOTICE", "LICENSE-3rdparty.csv")
+MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+"""A release unpacks to less than 1 MB; more than this is not Toto's wheel."""
+
+
+def read_wheel(data: bytes, name: str) -> dict[PurePosixPath, bytes]:
+    """The files to vendor from one wheel, sorted by path: ``toto/...`` and the licence files at the top.
+
+    Every entry of the archive is checked before any is used, also those that are not kept: a wheel with one bad path is
+    not the wheel that was released.
+
+    Args:
+        data: the bytes of the wheel.
+        name: the wheel's file name, for messages.
+
+    Raises:
+        UnsafePathError: an entry leaves the folder, is a link or a device, or occurs twice.
+        RefusedError: not a readable wheel, or a file differs from what the wheel's RECORD says.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except zipfile.BadZipFile as error:
+        raise RefusedError(f"not a wheel: {error}", path=name, hint=_FETCH_AGAIN) from error
+    with archive:
+        entries = _safe_entries(archive, name)
+        dist_info = _dist_info(entries, name)
+        try:
+            record = _record(archive.read(entries[dist_info / "RECORD"]), name)
+            kept: dict[PurePosixPath, bytes] = {}
+            for path in sorted(entries):
+                target = _target(path, dist_info)
+                if target is None:
+                    continue
+                content = archive.read(entries[path])
+                _check_against_record(content, record.get(path), path, name)
+                kept[target] = content
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise RefusedError(f"damaged wheel: {error}", path=name, hint=_FETCH_AGAIN) from error
+    return dict(sorted(kept.items()))
+
+
+_FETCH_AGAIN = "delete the file and fetch it again from PyPI"
+
+
+def _safe_entries(archive: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    entries: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    total = 0
+    for info in archive.infolist():
+        refuse_unsafe_name(info.orig_filename, name)
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UnsafePathError(f"the entry {info.filename!r} is a link or a device, not a file", path=name)
+        total += info.file_size
+        if total > MAX_UNPACKED_BYTES:
+            raise RefusedError(f"unpacks to more than {MAX_UNPACKED_BYTES} bytes", path=name, hint=_FETCH_AGAIN)
+        if info.is_dir():
+            continue
+        path = PurePosixPath(info.filename)
+        if path in entries:
+            raise UnsafePathError(f"the entry {info.filename!r} occurs twice", path=name)
+        entries[path] = info
+    return entries
+
+
+def refuse_unsafe_name(entry: str, container: str) -> None:
+    """Refuses a path from outside that could be written anywhere but below the folder it is meant for.
+
+    Args:
+        entry: the path as the archive or the repository spells it.
+        container: where the path was read, for the message.
+
+    Raises:
+        UnsafePathError: it is absolute, empty, has ``..``, ``.`` or empty parts, a backslash, a drive or a NUL.
+    """
+    parts = entry.removesuffix("/").split("/")
+    if "\\" in entry or "\0" in entry or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise UnsafePathError(f"the entry {entry!r} would leave the folder it is unpacked into", path=container)
+
+
+def _dist_info(entries: Mapping[PurePosixPath, zipfile.ZipInfo], name: str) -> PurePosixPath:
+    records = [path for path in entries if len(path.parts) == 2 and path.match("*.dist-info/RECORD")]
+    if len(records) != 1:
+        raise RefusedError(f"a wheel has one RECORD, this one has {len(records)}", path=name, hint=_FETCH_AGAIN)
+    return records[0].parent
+
+
+def _record(data: bytes, name: str) -> dict[PurePosixPath, tuple[str, str]]:
+    try:
+        rows = list(csv.reader(io.StringIO(data.decode("utf-8"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RefusedError(f"its RECORD cannot be read: {error}", path=name, hint=_FETCH_AGAIN) from error
+    return {PurePosixPath(row[0]): (row[1], row[2]) for row in rows if len(row) == 3}
+
+
+def _target(path: PurePosixPath, dist_info: PurePosixPath) -> PurePosixPath | None:
+    """Where an entry is laid down, or None for what is left out (``boom/``, metadata)."""
+    if path.parts[0] == PACKAGE and len(path.parts) > 1:
+        return path
+    if path.parent in (dist_info, dist_info / "licenses") and path.name in LICENCE_FILES:
+        return PurePosixPath(path.name)
+    return None
+
+
+def _check_against_record(content: bytes, recorded: tuple[str, str] | None, path: PurePosixPath, name: str) -> None:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
+    if recorded != (f"sha256={digest}", str(len(content))):
+        why = "is not in the wheel's RECORD" if recorded is None else "differs from the wheel's RECORD"
+        raise RefusedError(f"{path} {why}", path=name, hint=_FETCH_AGAIN)
