@@ -19,7 +19,6 @@ Upstream. DataDog/toto, `toto/model/util.py`, class `KVCache`; byte-identical in
 from pathlib import Path
 
 import libcst as cst
-from libcst import matchers as m
 
 from toto_patcher.patching import codemod
 from toto_patcher.patching.patch import Patch
@@ -37,23 +36,10 @@ SIGNATURES = {
 # These write the cache, or hand out a slice or a length that changes at every step.
 BETWEEN_GRAPHS = ("__getitem__", "seq_len", "append", "reset")
 # Builtins that read a list of ints as they read a tensor of ints.
-READERS = ("len", "list", "tuple", "max", "min", "sum", "sorted", "enumerate", "zip", "range", "isinstance")
-
-OWN = m.Attribute(value=m.Name("self"), attr=m.OneOf(*(m.Name(name) for name in ATTRIBUTES)))
-ELEMENT = m.Subscript(value=OWN)
-HOST_VALUE = (
-    m.List()
-    | m.ListComp()
-    | m.Dict()
-    | m.DictComp()
-    | m.Tuple()
-    | m.BinaryOperation(left=m.List(), operator=m.Multiply())
-    | m.Call(func=m.Name("list") | m.Name("dict") | m.Name("tuple"))
-)
-ZEROS = m.Call(
-    func=m.Attribute(value=m.Name("torch"), attr=m.Name("zeros")),
-    args=[m.Arg(keyword=None), m.ZeroOrMore(m.Arg(keyword=m.Name()))],
-)
+READERS = frozenset({"len", "list", "tuple", "max", "min", "sum", "sorted", "enumerate", "zip", "range", "isinstance"})
+# Tensor methods of the whole index that have a form for lists.
+WHOLE = {"numel": "len", "tolist": "list"}
+BY_HAND = frozenset({"graph_break", "disable", "is_compiling", "mark_static_address"})
 
 
 def transform(module: cst.Module) -> cst.Module:
@@ -69,105 +55,132 @@ def transform(module: cst.Module) -> cst.Module:
     changed = cst.ensure_type(cache.visit(_HostIndex(allocator)), cst.ClassDef)
     _require_no_tensor_left(module, cache, changed)
     added = codemod.insertion(Path(__file__).with_name("inserted.py"), "PositionedCache")
-    return cst.ensure_type(module.deep_replace(cache, codemod.append_methods(changed, added)), cst.Module)
+    return module.with_changes(body=codemod.replaced(module.body, cache, codemod.append_methods(changed, added)))
+
+
+def _own(node: cst.CSTNode | None, names: tuple[str, ...] = ATTRIBUTES) -> bool:
+    """``self._current_idx`` or ``self._layer_cache_map``."""
+    return (
+        isinstance(node, cst.Attribute)
+        and isinstance(node.value, cst.Name)
+        and node.value.value == "self"
+        and node.attr.value in names
+    )
+
+
+def _element(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Subscript) and _own(node.value)
+
+
+def _method_call(node: cst.CSTNode) -> tuple[cst.BaseExpression, str] | None:
+    """(receiver, method) of a call without arguments."""
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and not node.args:
+        return node.func.value, node.func.attr.value
+    return None
+
+
+def _assigned(node: cst.CSTNode) -> tuple[cst.BaseExpression, cst.BaseExpression] | None:
+    """(target, value) of an assignment to one target, annotated or not."""
+    if isinstance(node, cst.Assign) and len(node.targets) == 1:
+        return node.targets[0].target, node.value
+    if isinstance(node, cst.AnnAssign) and node.value is not None:
+        return node.target, node.value
+    return None
+
+
+def _zeros_count(value: cst.CSTNode) -> cst.BaseExpression | None:
+    """The ``n`` of ``torch.zeros(n, ...)`` and ``torch.zeros((n,), ...)``."""
+    if not (isinstance(value, cst.Call) and codemod.code(value.func) == "torch.zeros"):
+        return None
+    positional = [argument.value for argument in value.args if argument.keyword is None]
+    if len(positional) != 1:
+        return None
+    count = positional[0]
+    if isinstance(count, cst.Tuple | cst.List):
+        return count.elements[0].value if len(count.elements) == 1 else None
+    return count
+
+
+def _is_host_value(value: cst.CSTNode) -> bool:
+    """A list, a dictionary or a tuple, however it is made."""
+    if isinstance(value, cst.BinaryOperation):
+        return isinstance(value.operator, cst.Multiply) and isinstance(value.left, cst.List)
+    if isinstance(value, cst.Call):
+        return codemod.code(value.func) in ("list", "dict", "tuple")
+    return isinstance(value, cst.List | cst.ListComp | cst.Dict | cst.DictComp | cst.Tuple)
 
 
 def _refuse_changed_by_hand(module: cst.Module, cache: cst.ClassDef) -> None:
-    traces = m.Name("graph_break") | m.Name("disable") | m.Name("is_compiling") | m.Name("mark_static_address")
-    for node in m.findall(cache, traces):
-        raise codemod.unmet(
-            module, node, f"KVCache was already changed for torch.compile by hand: {codemod.code(node)}"
-        )
+    for node in codemod.walk(cache):
+        if isinstance(node, cst.Name) and node.value in BY_HAND:
+            raise codemod.unmet(module, node, f"KVCache was already changed for torch.compile by hand: {node.value}")
     for name in ("position", "_allocate_position"):
         if name in codemod.methods(cache):
             raise codemod.unmet(module, codemod.methods(cache)[name], f"KVCache already has a method {name}")
 
 
 def _refuse_use_elsewhere(module: cst.Module, cache: cst.ClassDef) -> None:
-    inside = set(map(id, m.findall(cache, m.Attribute())))
-    for node in m.findall(module, m.Attribute(attr=m.OneOf(*(m.Name(name) for name in ATTRIBUTES)))):
-        if id(node) not in inside:
-            raise codemod.unmet(module, node, f"the cache's index is used outside of KVCache: {codemod.code(node)}")
+    for statement in module.body:
+        for node in codemod.walk(statement) if statement is not cache else ():
+            if isinstance(node, cst.Attribute) and node.attr.value in ATTRIBUTES:
+                raise codemod.unmet(module, node, f"the cache's index is used outside of KVCache: {codemod.code(node)}")
 
 
 def _allocating_method(module: cst.Module, cache: cst.ClassDef) -> str:
-    """The method that creates both attributes, usually ``__post_init__``."""
-    makers = []
-    for name in ATTRIBUTES:
-        target = m.Attribute(value=m.Name("self"), attr=m.Name(name))
-        assigned = m.Assign(targets=[m.AssignTarget(target=target)]) | m.AnnAssign(target=target)
-        found = [method for method in ("__post_init__", "__init__") if _has(cache, method, assigned)]
-        if not found:
-            raise codemod.unmet(module, cache, f"KVCache does not create self.{name} in __post_init__ or __init__")
-        method = codemod.methods(cache)[found[0]]
-        for statement in m.findall(method, assigned):
-            value = cst.ensure_type(statement, type(statement)).value  # type: ignore[attr-defined] # both kinds have it
-            if value is None or not m.matches(value, HOST_VALUE | ZEROS):
-                raise codemod.unmet(
-                    module,
-                    statement,
-                    f"self.{name} is neither torch.zeros(n, ...) nor a list: {codemod.code(statement)}",
-                )
-        makers.append(found[0])
-    if makers[0] != makers[1]:
-        raise codemod.unmet(module, cache, "KVCache creates its index and its layer map in different methods")
-    if not _has(cache, makers[0], m.AssignTarget(target=m.Attribute(value=m.Name("self"), attr=m.Name("_keys")))):
-        raise codemod.unmet(module, cache, f"KVCache.{makers[0]} does not create self._keys")
-    return makers[0]
-
-
-def _has(cache: cst.ClassDef, method: str, matcher: m.BaseMatcherNode) -> bool:
-    own = codemod.methods(cache)
-    return method in own and bool(m.findall(own[method], matcher))
-
-
-def _index_locals(method: cst.FunctionDef) -> set[str]:
-    """Local names that hold an element of the index, so that ``.item()`` on them reads the index."""
-    assigned = m.Assign(targets=[m.AssignTarget(target=m.Name())], value=ELEMENT)
-    return {
-        node.targets[0].target.value
-        for node in m.findall(method, assigned)
-        if isinstance(node, cst.Assign) and isinstance(node.targets[0].target, cst.Name)
-    }
+    """The method that creates the index, the layer map and the keys; usually ``__post_init__``."""
+    for name in ("__post_init__", "__init__"):
+        method = codemod.methods(cache).get(name)
+        assignments = [pair for pair in map(_assigned, codemod.walk(method)) if pair] if method else []
+        if any(_own(target, (INDEX,)) for target, _ in assignments):
+            break
+    else:
+        raise codemod.unmet(module, cache, f"KVCache does not create self.{INDEX} in __post_init__ or __init__")
+    for attribute in (LAYER_MAP, "_keys"):
+        if not any(_own(target, (attribute,)) for target, _ in assignments):
+            raise codemod.unmet(module, cache, f"KVCache.{name} does not create self.{attribute}")
+    for target, value in assignments:
+        if _own(target) and _zeros_count(value) is None and not _is_host_value(value):
+            made = f"{codemod.code(target)} = {codemod.code(value)}"
+            raise codemod.unmet(module, value, f"the index is neither torch.zeros(n, ...) nor a list: {made}")
+    return name
 
 
 def _require_known_uses(module: cst.Module, method: cst.FunctionDef) -> None:
     """Refuses the first use of the index whose meaning for a list of ints is not known."""
-    known: set[int] = set()
-    forms = (
-        m.Subscript(value=m.SaveMatchedNode(OWN, "own"))
-        | m.AssignTarget(target=m.SaveMatchedNode(OWN, "own"))
-        | m.AnnAssign(target=m.SaveMatchedNode(OWN, "own"))
-        | m.For(iter=m.SaveMatchedNode(OWN, "own"))
-        | m.Call(
-            func=m.Attribute(value=m.SaveMatchedNode(OWN, "own"), attr=m.Name("numel") | m.Name("tolist")), args=[]
-        )
-        | m.Expr(value=m.Call(func=m.Attribute(value=m.SaveMatchedNode(OWN, "own"), attr=m.Name("zero_")), args=[]))
-    )
-    for node in m.findall(method, forms):
-        known.add(id((m.extract(node, forms) or {})["own"]))
-    for call in m.findall(method, m.Call(func=m.OneOf(*(m.Name(name) for name in READERS)))):
-        known |= {id(argument.value) for argument in cst.ensure_type(call, cst.Call).args}
-    for node in m.findall(method, OWN):
-        if id(node) not in known:
-            raise codemod.unmet(
-                module, node, f"KVCache.{method.name.value} uses {codemod.code(node)} in an unknown way"
-            )
+    known: list[cst.CSTNode] = []
+    uses: list[cst.CSTNode] = []
+    for node in codemod.walk(method):
+        if _own(node):
+            uses.append(node)
+        elif isinstance(node, cst.Subscript):
+            known.append(node.value)
+        elif isinstance(node, cst.AssignTarget | cst.AnnAssign):
+            known.append(node.target)
+        elif isinstance(node, cst.For | cst.CompFor):
+            known.append(node.iter)
+        elif isinstance(node, cst.Expr) and (call := _method_call(node.value)) and call[1] == "zero_":
+            known.append(call[0])
+        elif isinstance(node, cst.Call):
+            if (call := _method_call(node)) and call[1] in WHOLE:
+                known.append(call[0])
+            if isinstance(node.func, cst.Name) and node.func.value in READERS:
+                known += [argument.value for argument in node.args]
+    for use in uses:
+        if not any(use is node for node in known):
+            raise codemod.unmet(module, use, f"KVCache.{method.name.value} uses {codemod.code(use)} in an unknown way")
 
 
 def _require_no_tensor_left(module: cst.Module, before: cst.ClassDef, after: cst.ClassDef) -> None:
     """Refuses if a tensor method or a tensor value would meet the host integers."""
-    to_element = [m.AtLeastN(m.AssignTarget(target=ELEMENT), n=1)]
-    leftovers = (
-        m.Attribute(value=ELEMENT)
-        | m.Attribute(attr=m.Name("item"))
-        | m.Assign(targets=to_element, value=m.Call(func=m.Attribute(value=m.Name("torch"))))
-    )
     for name, method in codemod.methods(after).items():
-        for node in m.findall(method, leftovers):
-            # Lines are those of the original, so the message points at the method there.
-            place = codemod.methods(before)[name]
-            raise codemod.unmet(module, place, f"KVCache.{name} treats the index as a tensor: {codemod.code(node)}")
+        for node in codemod.walk(method):
+            pair = _assigned(node)
+            if (isinstance(node, cst.Attribute) and (_element(node.value) or node.attr.value == "item")) or (
+                pair and _element(pair[0]) and codemod.code(pair[1]).startswith("torch.")
+            ):
+                # Lines are those of the original, so the message points at the method there.
+                place = codemod.methods(before)[name]
+                raise codemod.unmet(module, place, f"KVCache.{name} treats the index as a tensor: {codemod.code(node)}")
 
 
 class _HostIndex(cst.CSTTransformer):
@@ -179,11 +192,14 @@ class _HostIndex(cst.CSTTransformer):
         self._locals: set[str] = set()
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802 - libcst's naming
-        self._locals = _index_locals(node)
+        """Notes the local names that hold an element, so that ``.item()`` on them is known to read the index."""
+        pairs = [pair for pair in map(_assigned, codemod.walk(node)) if pair]
+        self._locals = {target.value for target, value in pairs if isinstance(target, cst.Name) and _element(value)}
 
     def leave_FunctionDef(  # noqa: N802
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
     ) -> cst.FunctionDef:
+        """Decorates what runs between graphs; lets the allocating method create the position as well."""
         name = original_node.name.value
         if name in BETWEEN_GRAPHS:
             return codemod.decorate(updated_node, "torch.compiler.disable")
@@ -197,50 +213,51 @@ class _HostIndex(cst.CSTTransformer):
         self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign
     ) -> cst.AnnAssign:
         """The field declarations of the dataclass say what the attributes hold now."""
-        if m.matches(original_node.target, m.OneOf(*(m.Name(name) for name in ATTRIBUTES))):
+        target = original_node.target
+        if _own(target) or (isinstance(target, cst.Name) and target.value in ATTRIBUTES):
             annotation = updated_node.annotation.with_changes(annotation=cst.parse_expression("list[int]"))
-            return updated_node.with_changes(annotation=annotation)
-        if m.matches(original_node.target, OWN) and updated_node.value is not None:
+            updated_node = updated_node.with_changes(annotation=annotation)
+        if _own(target) and updated_node.value is not None:
             return updated_node.with_changes(value=_host_value(updated_node.value))
         return updated_node
 
     def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:  # noqa: N802
-        if m.matches(original_node, m.Assign(targets=[m.AssignTarget(target=OWN)])):
+        """Creation."""
+        if len(original_node.targets) == 1 and _own(original_node.targets[0].target):
             return updated_node.with_changes(value=_host_value(updated_node.value))
         return updated_node
 
     def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> cst.BaseSmallStatement:  # noqa: N802
-        cleared = m.Expr(value=m.Call(func=m.Attribute(value=m.SaveMatchedNode(OWN, "own"), attr=m.Name("zero_"))))
-        found = m.extract(original_node, cleared)
-        if found is None:
-            return updated_node
-        own = codemod.code(cst.ensure_type(found["own"], cst.Attribute))
-        line = cst.ensure_type(cst.parse_statement(f"{own} = [0] * len({own})"), cst.SimpleStatementLine)
-        return line.body[0]
+        """Reset: ``self._current_idx.zero_()``."""
+        call = _method_call(original_node.value)
+        if call and call[1] == "zero_" and _own(call[0]):
+            own = codemod.code(call[0])
+            return cst.ensure_type(cst.parse_statement(f"{own} = [0] * len({own})"), cst.SimpleStatementLine).body[0]
+        return updated_node
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
-        local = m.OneOf(*(m.Name(name) for name in sorted(self._locals))) if self._locals else ELEMENT
-        item = m.Call(func=m.Attribute(value=m.OneOf(ELEMENT, local), attr=m.Name("item")), args=[])
-        if m.matches(updated_node, item):
-            return _unwrapped(updated_node, cst.ensure_type(updated_node.func, cst.Attribute).value)
-        if m.matches(updated_node, m.Call(func=m.Name("int"), args=[m.Arg(value=m.OneOf(ELEMENT, local))])):
-            return _unwrapped(updated_node, updated_node.args[0].value)
-        for method, reader in (("numel", "len"), ("tolist", "list")):
-            if m.matches(updated_node, m.Call(func=m.Attribute(value=OWN, attr=m.Name(method)), args=[])):
-                own = cst.ensure_type(updated_node.func, cst.Attribute).value
-                return updated_node.with_changes(func=cst.Name(reader), args=[cst.Arg(own)])
+        """Reads: ``.item()``, ``int(...)`` of an element, ``.numel()``, ``.tolist()``."""
+        call = _method_call(updated_node)
+        if call and call[1] == "item" and self._holds_element(call[0]):
+            return _unwrapped(updated_node, call[0])
+        if call and call[1] in WHOLE and _own(call[0]):
+            return updated_node.with_changes(func=cst.Name(WHOLE[call[1]]), args=[cst.Arg(call[0])])
+        if codemod.code(updated_node.func) == "int" and len(updated_node.args) == 1:
+            value = updated_node.args[0].value
+            if self._holds_element(value):
+                return _unwrapped(updated_node, value)
         return updated_node
+
+    def _holds_element(self, node: cst.BaseExpression) -> bool:
+        return _element(node) or (isinstance(node, cst.Name) and node.value in self._locals)
 
 
 def _host_value(value: cst.BaseExpression) -> cst.BaseExpression:
-    """``[0] * n`` for ``torch.zeros(n, ...)`` and ``torch.zeros((n,), ...)``; host values stay as they are."""
-    if not m.matches(value, ZEROS):
+    """``[0] * n`` for ``torch.zeros(n, ...)``; host values stay as they are."""
+    count = _zeros_count(value)
+    if count is None:
         return value
-    count = cst.ensure_type(value, cst.Call).args[0].value
-    if isinstance(count, cst.Tuple | cst.List) and len(count.elements) == 1:
-        count = count.elements[0].value
-    simple = isinstance(count, cst.Name | cst.Attribute | cst.Call | cst.Integer)
-    if not simple:
+    if not isinstance(count, cst.Name | cst.Attribute | cst.Call | cst.Integer):
         count = count.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
     return cst.BinaryOperation(left=cst.List([cst.Element(cst.Integer("0"))]), operator=cst.Multiply(), right=count)
 

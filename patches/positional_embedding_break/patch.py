@@ -20,12 +20,11 @@ Upstream. DataDog/toto, `toto/model/attention.py`, `BaseMultiheadAttention`; 0.1
 from pathlib import Path
 
 import libcst as cst
-from libcst import matchers as m
 
 from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching import codemod
 from toto_patcher.patching.patch import Patch
-from toto_patcher.patching.shape import method_shapes
+from toto_patcher.patching.shape import function_shapes
 
 CLASS = "BaseMultiheadAttention"
 SIGNATURES = {
@@ -37,7 +36,7 @@ SIGNATURES = {
     "forward": ("layer_idx", "inputs", "attention_mask", "kv_cache"),
 }
 # The cached path takes the place of these two methods, so they must compute exactly what it was written for.
-# `python -m toto_patcher.patching.shape FILE CLASS METHOD` prints the shapes of a method.
+# `python -m toto_patcher.patching.shape FILE METHOD` prints the shapes of a method.
 SHAPES = {
     "positional_embedding": (
         "68a999572807f4d9",
@@ -76,34 +75,41 @@ def transform(module: cst.Module) -> cst.Module:
     _require_shapes(module, attention)
     _refuse_overrides(module)
     forward = codemod.methods(attention)["forward"]
-    changed = cst.ensure_type(attention.deep_replace(forward, _handing_over(forward)), cst.ClassDef)
+    body = codemod.replaced(attention.body.body, forward, _handing_over(forward))
+    changed = attention.with_changes(body=attention.body.with_changes(body=body))
     added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention")
-    return cst.ensure_type(module.deep_replace(attention, codemod.append_methods(changed, added)), cst.Module)
+    return module.with_changes(body=codemod.replaced(module.body, attention, codemod.append_methods(changed, added)))
 
 
 def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
     for name, expected in SHAPES.items():
-        found = method_shapes(module.bytes, CLASS, name)
+        method = codemod.methods(attention)[name]
+        bare = method.with_changes(leading_lines=[], decorators=[])
+        if method.decorators:
+            raise codemod.unmet(module, method, f"{CLASS}.{name} is decorated: {codemod.code(method.decorators[0])}")
+        found = function_shapes(module.code_for_node(bare))
         for number, shape in enumerate(expected):
             if number >= len(found):
-                line = codemod.line_of(module, codemod.methods(attention)[name])
-                raise _unknown(name, line, "ends before the patch expects it to")
+                raise _unknown(module, method, 1, "ends before the patch expects it to")
             if found[number][1] != shape:
-                raise _unknown(name, found[number][0], "has a statement here that the patch was not written for")
+                raise _unknown(
+                    module, method, found[number][0], "has a statement here that the patch was not written for"
+                )
         if len(found) > len(expected):
-            raise _unknown(name, found[len(expected)][0], "goes on where the patch expects it to end")
+            raise _unknown(module, method, found[len(expected)][0], "goes on where the patch expects it to end")
 
 
-def _unknown(method: str, line: int, fault: str) -> UnknownSourceError:
+def _unknown(module: cst.Module, method: cst.FunctionDef, line: int, fault: str) -> UnknownSourceError:
     hint = "Move your change into a hook, or select the patch kv-cache-tensor-index alone."
-    return UnknownSourceError(f"{CLASS}.{method} {fault}", line=line, hint=hint)
+    first = codemod.line_of(module, method)
+    return UnknownSourceError(f"{CLASS}.{method.name.value} {fault}", line=first + line - 1, hint=hint)
 
 
 def _refuse_overrides(module: cst.Module) -> None:
     """The cached path would pass by a subclass's own version of what it replaces."""
     family = {CLASS}
     for node in module.body:
-        if isinstance(node, cst.ClassDef) and any(m.matches(base.value, m.Name()) for base in node.bases):
+        if isinstance(node, cst.ClassDef):
             bases = {base.value.value for base in node.bases if isinstance(base.value, cst.Name)}
             if bases & family:
                 family.add(node.name.value)

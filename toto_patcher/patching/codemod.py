@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from functools import cache
 from pathlib import Path, PurePosixPath
 
+# Not libcst.matchers: importing them alone takes longer than a whole command may.
 import libcst as cst
-from libcst import matchers as m
 
 from toto_patcher.errors import UnknownSourceError
 
@@ -45,8 +47,10 @@ def _first_difference(left: bytes, right: bytes) -> int:
 
 def line_of(module: cst.Module, node: cst.CSTNode) -> int:
     """The 1-based line on which ``node`` starts. Slow, for error messages."""
-    positions = cst.metadata.MetadataWrapper(module, unsafe_skip_copy=True).resolve(cst.metadata.PositionProvider)
-    return positions[node].start.line
+    from libcst.metadata import MetadataWrapper, PositionProvider
+
+    positions = MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
+    return int(positions[node].start.line)
 
 
 def unmet(module: cst.Module, node: cst.CSTNode, message: str, hint: str | None = None) -> UnknownSourceError:
@@ -97,14 +101,37 @@ def require_methods(module: cst.Module, node: cst.ClassDef, signatures: dict[str
 
 def require_import(module: cst.Module, name: str) -> None:
     """Refuses unless the module has a plain top-level ``import name``."""
-    statement = m.SimpleStatementLine(
-        body=[
-            m.Import(names=[m.ZeroOrMore(), m.ImportAlias(name=m.Name(name), asname=None), m.ZeroOrMore()]),
-            m.ZeroOrMore(),
-        ]
-    )
-    if not any(m.matches(node, statement) for node in module.body):
-        raise UnknownSourceError(f"the module does not say `import {name}` at its top level", line=1)
+    for line in module.body:
+        for statement in line.body if isinstance(line, cst.SimpleStatementLine) else ():
+            if isinstance(statement, cst.Import) and any(
+                alias.asname is None and alias.evaluated_name == name for alias in statement.names
+            ):
+                return
+    raise UnknownSourceError(f"the module does not say `import {name}` at its top level", line=1)
+
+
+@cache
+def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    layout = ("whitespace", "lpar", "rpar", "comma", "leading_lines", "lines_after", "header", "footer", "trailing")
+    return tuple(field.name for field in fields(kind) if not field.name.startswith(layout))
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The node and everything below it in source order, whitespace and comments left out."""
+    yield node
+    for name in _child_fields(type(node)):
+        child = getattr(node, name)
+        if isinstance(child, cst.CSTNode):
+            yield from walk(child)
+        elif isinstance(child, list | tuple):
+            for item in child:
+                if isinstance(item, cst.CSTNode):
+                    yield from walk(item)
+
+
+def replaced(body: Sequence[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> list[cst.CSTNode]:
+    """A body with one of its items exchanged."""
+    return [new if item is old else item for item in body]
 
 
 def insertion(source: Path, class_name: str) -> list[cst.FunctionDef]:
@@ -112,25 +139,26 @@ def insertion(source: Path, class_name: str) -> list[cst.FunctionDef]:
 
     Annotations that name anything but builtins and ``torch`` are dropped, since the other module may not know them.
     """
-    module = cst.parse_module(source.read_bytes())
-    node = find_class(module, class_name)
-    added = [item for item in node.body.body if isinstance(item, cst.FunctionDef)]
-    return [cst.ensure_type(item.visit(_PortableAnnotations()), cst.FunctionDef) for item in added]
+    node = find_class(cst.parse_module(source.read_bytes()), class_name)
+    return [_portable(item) for item in node.body.body if isinstance(item, cst.FunctionDef)]
 
 
-class _PortableAnnotations(cst.CSTTransformer):
-    # libcst's stubs do not know that an optional annotation may be removed.
-    def leave_Annotation(  # type: ignore[override] # noqa: N802 - libcst's naming
-        self, original_node: cst.Annotation, updated_node: cst.Annotation
-    ) -> cst.Annotation | cst.RemovalSentinel:
-        names = {name.value for name in m.findall(original_node, m.Name()) if isinstance(name, cst.Name)}
-        roots = names - {
-            attribute.attr.value
-            for attribute in m.findall(original_node, m.Attribute())
-            if isinstance(attribute, cst.Attribute)
-        }
-        portable = all(name == "torch" or hasattr(builtins, name) for name in roots)
-        return updated_node if portable else cst.RemoveFromParent()
+def _portable(function: cst.FunctionDef) -> cst.FunctionDef:
+    params = [
+        param if _is_portable(param.annotation) else param.with_changes(annotation=None)
+        for param in function.params.params
+    ]
+    returns = function.returns if _is_portable(function.returns) else None
+    return function.with_changes(params=function.params.with_changes(params=params), returns=returns)
+
+
+def _is_portable(annotation: cst.Annotation | None) -> bool:
+    if annotation is None:
+        return True
+    nodes = list(walk(annotation))
+    roots = {node.value for node in nodes if isinstance(node, cst.Name)}
+    roots -= {node.attr.value for node in nodes if isinstance(node, cst.Attribute)}
+    return all(name == "torch" or hasattr(builtins, name) for name in roots)
 
 
 def append_methods(node: cst.ClassDef, added: Sequence[cst.FunctionDef]) -> cst.ClassDef:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -99,21 +100,16 @@ def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
     if not patch.private:
         return []
     own = {place.path for class_name in patch.transforms for place in original.definitions(class_name)}
+    hint = "Use the cache's methods current_len, seq_len and reset instead."
     refusals: list[RefusedError] = []
     for path in original.sources:
-        if path in own:
-            continue
-        for number, line in enumerate(original.read(path).split(b"\n"), start=1):
-            for name in patch.private:
-                if b"." + name.encode() in line.split(b"#")[0]:
-                    refusals.append(
-                        UnknownSourceError(
-                            f"{patch.id}: this file uses {name}, whose meaning the patch changes",
-                            path=path,
-                            line=number,
-                            hint="Use the cache's methods current_len, seq_len and reset instead.",
-                        )
-                    )
+        source = original.read(path)
+        for name in patch.private:
+            use = re.search(rb"^[^#\n]*\." + name.encode() + rb"\b", source, re.MULTILINE)
+            if use and path not in own:
+                message = f"{patch.id}: this file uses {name}, whose meaning the patch changes"
+                line = 1 + source[: use.start()].count(b"\n")
+                refusals.append(UnknownSourceError(message, path=path, line=line, hint=hint))
     return refusals
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import textwrap
 
 
 def statement_shapes(function: ast.FunctionDef) -> list[tuple[int, str]]:
@@ -68,19 +69,17 @@ class _Serialiser:
         return known
 
 
-def method_shapes(source: bytes, class_name: str, method: str) -> list[tuple[int, str]]:
-    """``statement_shapes`` of a method of a top-level class; empty if there is no such method."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            for item in node.body:
-                if isinstance(item, ast.FunctionDef) and item.name == method:
-                    return statement_shapes(item)
-    return []
+def function_shapes(source: str) -> list[tuple[int, str]]:
+    """``statement_shapes`` of the source of one function, however it is indented; lines count from its first."""
+    function = ast.parse(textwrap.dedent(source.lstrip("\r\n"))).body[0]
+    return statement_shapes(function) if isinstance(function, ast.FunctionDef) else []
 
 
 if __name__ == "__main__":
     import sys
     from pathlib import Path
 
-    for line, digest in method_shapes(Path(sys.argv[1]).read_bytes(), sys.argv[2], sys.argv[3]):
-        sys.stdout.write(f"{line:5d}  {digest}\n")
+    for node in ast.walk(ast.parse(Path(sys.argv[1]).read_bytes())):
+        if isinstance(node, ast.FunctionDef) and node.name == sys.argv[2]:
+            for line, digest in statement_shapes(node):
+                sys.stdout.write(f"{line:5d}  {digest}\n")
