@@ -12,7 +12,6 @@ from toto_patcher import results as r
 from toto_patcher import workspace as ws
 from toto_patcher.errors import DriftError, TotoPatchError
 from toto_patcher.patching import checkout as checkouts
-from toto_patcher.patching import transaction
 from toto_patcher.patching.change import Plan
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def apply(
     if dry_run or check:
         return replace(result, exit_code=1 if check and plan.pending else 0)
     if plan.pending:
+        from toto_patcher.patching import transaction
+
         with transaction.exclusive(workspace.root):
             if ws.look(plan.root).state != workspace.state:
                 _require_same(plan, ws.plan(ws.look(plan.root), selection, profile))
@@ -85,12 +86,12 @@ def apply(
 
 def revert(root: Path | None) -> r.RevertResult:
     """Puts every original back and drops the record; nothing to do on a tree that is not patched."""
-    from toto_patcher.patching import restore
-
     place = ws.find(root)
     before = ws.look(place)
     if before.state is None and not before.interrupted:
         return r.RevertResult(root=str(place), previous=(), files=())
+    from toto_patcher.patching import restore, transaction
+
     with transaction.exclusive(place) as recovery:
         workspace = ws.look(place)
         recovered = _told(recovery)
@@ -107,6 +108,8 @@ def recover(root: Path | None) -> r.RecoverResult:
     place = ws.find(root)
     if not ws.look(place).interrupted:
         return r.RecoverResult(root=str(place), direction="none", files=(), message="No interrupted run; nothing to do.")
+    from toto_patcher.patching import transaction
+
     recovery = transaction.recover(place)
     return r.RecoverResult(
         root=str(place),
@@ -166,6 +169,7 @@ def _require_same(plan: Plan, again: Plan) -> None:
 
 def _commit(plan: Plan, previous: State | None) -> str | None:
     """Commits the plan's files; when git refuses, the tree goes back to what it was."""
+    from toto_patcher.patching import transaction
     from toto_patcher.patching.version_control import commit_files
 
     names = ", ".join(plan.patches)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from toto_patcher import results as r
 from toto_patcher import workspace as ws
 from toto_patcher.errors import TotoPatchError
-from toto_patcher.patching import series
 from toto_patcher.patching.checkout import Checkout, parse_syntax
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 def catalogue() -> r.ListResult:
     """The series and its profiles."""
+    from toto_patcher.patching import series
+
     loaded = series.load()
     profiles = {name: tuple(patch.id for patch in patches) for name, patches in loaded.profiles().items()}
     return r.ListResult(patches=tuple(_describe(patch) for patch in loaded.patches), profiles=profiles)
@@ -32,6 +33,8 @@ def show(patch_id: str, root: Path | None) -> r.ShowResult:
     Raises:
         UsageError: there is no such patch.
     """
+    from toto_patcher.patching import series
+
     patch = series.load()[patch_id]
     return r.ShowResult(patch=_describe(patch, _places(patch, root)))
 
@@ -146,7 +149,7 @@ def _verdict(files: Sequence[r.FileStatus]) -> r.Verdict:
 
 def _journal_check(workspace: ws.Workspace) -> r.Check:
     if workspace.interrupted:
-        return r.Check("journal", False, "an interrupted run left its journal", str(workspace.store.journal_path))
+        return r.Check("journal", False, "an interrupted run left its journal", str(ws.JOURNAL))
     return r.Check("journal", True, "no interrupted run")
 
 
@@ -184,7 +187,8 @@ def _structure_checks(workspace: ws.Workspace) -> list[r.Check]:
 
 def _plan_again(workspace: ws.Workspace) -> Plan:
     assert workspace.state is not None
-    return ws.plan(workspace, series.load().select(None, workspace.state.patches), workspace.state.profile)
+    _, selection = ws.select(None, workspace.state.patches)
+    return ws.plan(workspace, selection, workspace.state.profile)
 
 
 def _numerics(workspace: ws.Workspace, checkpoint: Path | None, quick: bool, progress: Progress) -> dict[str, Any]:

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 from toto_patcher import results as r
 from toto_patcher.errors import RefusedError, StorageError
 from toto_patcher.patching import checkout as checkouts
-from toto_patcher.patching import series
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.state import FileState, State
-from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
+    from toto_patcher.patching.state import FileState, State
+    from toto_patcher.patching.store import Store
     from toto_patcher.patching.patch import Patch
 
+STATE = PurePosixPath(".toto-patch/state.json")
+JOURNAL = PurePosixPath(".toto-patch/journal.json")
 RECOVER = "`toto-patch recover` finishes or undoes it."
 
 
@@ -40,11 +41,6 @@ class Workspace:
     state: State | None
     interrupted: bool
 
-    @property
-    def store(self) -> Store:
-        """The records under ``.toto-patch/``."""
-        return Store(self.root)
-
     def files(self) -> tuple[r.FileStatus, ...]:
         """The recorded files, each compared with the disk."""
         return tuple(_compare(self.root, record) for record in (self.state.files if self.state else ()))
@@ -56,7 +52,7 @@ class Workspace:
             RefusedError: a journal is pending.
         """
         if self.interrupted:
-            raise RefusedError("an interrupted run left its journal", path=self.store.journal_path, hint=RECOVER)
+            raise RefusedError("an interrupted run left its journal", path=JOURNAL, hint=RECOVER)
 
     def originals(self) -> Mapping[PurePosixPath, bytes]:
         """The original bytes of the files that are patched now, from the backups or, without them, from where
@@ -68,7 +64,9 @@ class Workspace:
         if self.state is None:
             return {}
         if all(record.backup for record in self.state.files if record.pristine is not None):
-            return self.store.pristine_sources(self.state)
+            from toto_patcher.patching.store import Store
+
+            return Store(self.root).pristine_sources(self.state)
         from toto_patcher.patching.restore import plan_revert
 
         reverted = plan_revert(self.root, self.state)
@@ -86,13 +84,18 @@ def look(root: Path) -> Workspace:
     Raises:
         BackupError: the state file is damaged.
     """
-    store = Store(root)
-    interrupted = store.journal_path.exists()
-    return Workspace(root, store.state(), interrupted)
+    interrupted = (root / JOURNAL).exists()
+    if not (root / STATE).exists():  # pydantic, which checks records, takes as long to import as the rest of a look
+        return Workspace(root, None, interrupted)
+    from toto_patcher.patching.store import Store
+
+    return Workspace(root, Store(root).state(), interrupted)
 
 
 def select(profile: str | None, ids: Sequence[str]) -> tuple[str | None, tuple[Patch, ...]]:
     """The profile's name, if the selection is one, and the patches; the default profile when nothing is named."""
+    from toto_patcher.patching import series
+
     selection = series.load().select(profile, ids)
     return (profile or (None if ids else series.DEFAULT_PROFILE)), selection
 
