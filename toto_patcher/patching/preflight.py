@@ -1,0 +1,157 @@
+"""Looks at everything before anything is written: is the plan still true, is every path safe, can it be written?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from toto_patcher import __version__
+from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
+from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.safe_files import Tree
+from toto_patcher.patching.store import BACKUPS
+
+if TYPE_CHECKING:
+    from toto_patcher.patching.state import State
+
+NEW_FILE_MODE = 0o644
+
+
+def check_plan(tree: Tree, plan: Plan, state: State | None) -> None:
+    """Checks that the checkout is what the plan was made for, and that every file to write is a plain one.
+
+    Raises:
+        RefusedError, RefusedGroup: with every file that drifted, is unsafe or does not match the state.
+        OSError: a file or its folder is read-only.
+    """
+    refusals = [refusal for change in plan.changes if (refusal := _refusal(tree, change)) is not None]
+    paths = [change.path for change in plan.changes]
+    if len(set(paths)) != len(paths):
+        refusals.append(RefusedError("the plan names a file twice"))
+    if state is not None:
+        refusals.extend(_contradictions(plan, state))
+    refuse_all(refusals)
+    for change in plan.pending:
+        if change.before is not None:
+            tree.check_writable(change.path)
+        tree.check_writable(_nearest_folder(tree, change.path.parent))
+
+
+def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
+    from toto_patcher.patching.state import check_relative
+
+    try:
+        check_relative(str(change.path))
+        status = tree.status(change.path)
+        disk = None if status is None else tree.read(change.path)
+    except ValueError as error:
+        return UnsafePathError(str(error), path=change.path)
+    except RefusedError as error:
+        return error
+    if status is not None and status.st_nlink > 1:
+        hint = "replace it with a copy of its own: the other names would keep the old bytes"
+        return UnsafePathError(f"is a hard link: the file has {status.st_nlink} names", path=change.path, hint=hint)
+    if disk == change.before:
+        return None
+    if disk is None:
+        message = "is gone"
+    elif change.before is None:
+        message = "exists already and is not from toto-patch"
+    else:
+        message = "was edited after the plan was made, or is neither the original nor what toto-patch wrote"
+    hint = "nothing was written; keep your edit elsewhere or put the expected bytes back, then run the command again"
+    return DriftError(message, path=change.path, hint=hint)
+
+
+def _contradictions(plan: Plan, state: State) -> list[RefusedError]:
+    """A plan that forgets a patched file, or takes other bytes for its original, would lose that original."""
+    planned = {str(change.path): change for change in plan.changes}
+    refusals: list[RefusedError] = []
+    for file in state.files:
+        change = planned.get(file.path)
+        if change is None:
+            refusals.append(RefusedError("is patched, but the plan does not mention it", path=file.path))
+        elif (None if change.pristine is None else fingerprint(change.pristine)) != file.pristine:
+            refusals.append(BackupError("the plan's original is not the recorded one", path=file.path))
+    return refusals
+
+
+def _nearest_folder(tree: Tree, folder: PurePosixPath) -> PurePosixPath:
+    while folder.parts and tree.status(folder) is None:
+        folder = folder.parent
+    return folder
+
+
+def missing_folders(tree: Tree, plan: Plan) -> tuple[PurePosixPath, ...]:
+    """The folders that the plan's new files need and that do not exist, parents first."""
+    wanted = {folder for change in plan.pending if change.after is not None for folder in change.path.parents}
+    return tuple(sorted(folder for folder in wanted if folder.parts and tree.status(folder) is None))
+
+
+def missing_backups(tree: Tree, state: State | None, pristine: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The backups that a state asks for and that are not on disk with the right bytes, by fingerprint."""
+    wanted = (
+        {file.pristine: pristine[file.pristine] for file in state.files if file.backup and file.pristine}
+        if state
+        else {}
+    )
+    return {digest: data for digest, data in sorted(wanted.items()) if tree.read(BACKUPS / digest) != data}
+
+
+def next_state(
+    plan: Plan,
+    old: State | None,
+    *,
+    backup: bool,
+    created: str,
+    modes: Mapping[PurePosixPath, int],
+    new_folders: tuple[PurePosixPath, ...] = (),
+    release: str | None = None,
+    git_commit: str | None = None,
+) -> State | None:
+    """What will be in force once the plan is done; ``None`` when nothing is.
+
+    Args:
+        plan: the change.
+        old: what is in force now. What it knows of the checkout's origin and its backups is kept.
+        backup: whether files get a backup.
+        created: the time to record, ISO 8601 in UTC.
+        modes: the permission bits of the files that exist.
+        new_folders: folders that are made for the plan.
+        release: the toto-ts release, if known.
+        git_commit: the commit the checkout was at, if known.
+    """
+    if not plan.patches:
+        strays = [change for change in plan.changes if change.after != change.pristine]
+        refuse_all([RefusedError("the plan reverts, but not to the original", path=change.path) for change in strays])
+        return None
+    from toto_patcher.patching.state import FileState, State
+
+    files = []
+    for change in sorted(plan.changes, key=lambda change: str(change.path)):
+        if change.after == change.pristine:
+            continue
+        known = old.file(change.path) if old else None
+        files.append(
+            FileState(
+                path=str(change.path),
+                pristine=None if change.pristine is None else fingerprint(change.pristine),
+                patched=None if change.after is None else fingerprint(change.after),
+                mode=known.mode if known else modes.get(change.path, NEW_FILE_MODE),
+                backup=change.pristine is not None and (backup or (known is not None and known.backup)),
+                patches=change.patches,
+            )
+        )
+    folders = {*(old.folders if old else ()), *map(str, new_folders)}
+    used = {str(parent) for file in files for parent in PurePosixPath(file.path).parents}
+    return State(
+        tool_version=__version__,
+        created=created,
+        release=release or (old.release if old else None),
+        git_commit=git_commit if old is None else old.git_commit,
+        profile=plan.profile,
+        patches=plan.patches,
+        files=tuple(files),
+        folders=tuple(sorted(folders & used)),
+    )

@@ -1,0 +1,222 @@
+"""Where the original bytes come from when patches are taken back: the backup, else git, else the pinned release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
+from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.safe_files import Tree, storage_error
+from toto_patcher.patching.store import BACKUPS, Store
+
+if TYPE_CHECKING:
+    import git
+
+    from toto_patcher.patching.state import FileState, State
+
+ReleaseBytes = Callable[[str], Mapping[PurePosixPath, bytes]]
+"""Takes a release of toto-ts and returns its files; may download. Raises ``TotoPatchError`` if it cannot."""
+
+# How far back a file's history is searched where the recorded commit does not have the original.
+_HISTORY = 50
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original of one file.
+
+    Attributes:
+        path: relative to the root.
+        data: its bytes, equal to the recorded fingerprint.
+        source: where they came from: ``disk``, ``backup``, ``git commit <id>`` or ``release <version>``.
+    """
+
+    path: PurePosixPath
+    data: bytes
+    source: str
+
+
+@dataclass(frozen=True)
+class RevertPlan(Plan):
+    """A plan that takes every patch back.
+
+    Attributes:
+        originals: for each file that is restored, where its bytes came from.
+    """
+
+    originals: tuple[Original, ...] = ()
+
+
+def plan_revert(root: Path, state: State, *, release_bytes: ReleaseBytes | None = None) -> RevertPlan:
+    """Plans the way back to the original bytes. Writes nothing.
+
+    Args:
+        root: the checkout.
+        state: what is in force, from ``Store(root).state()``.
+        release_bytes: gives the files of a release; asked only if neither a backup nor git has a file.
+
+    Raises:
+        DriftError: a file was edited after it was patched; the edit is never overwritten.
+        BackupError: no source has a file's original bytes.
+        RefusedGroup: several of these, each with its file and what to do.
+    """
+    disk, refusals = _read_all(root, state)
+    drifted = {str(refusal.path) for refusal in refusals}
+    originals, more = _find_originals(root, state, disk, release_bytes, skip=drifted)
+    refuse_all([*refusals, *more])
+    changes = []
+    for file in state.files:
+        path = PurePosixPath(file.path)
+        original = originals.get(path)
+        data = original.data if original else None
+        changes.append(FileChange(path=path, pristine=data, before=disk[path], after=data))
+    return RevertPlan(
+        root=root,
+        changes=tuple(sorted(changes, key=lambda change: str(change.path))),
+        patches=(),
+        originals=tuple(originals[path] for path in sorted(originals)),
+    )
+
+
+def originals(
+    root: Path, state: State, *, release_bytes: ReleaseBytes | None = None
+) -> Mapping[PurePosixPath, Original]:
+    """The originals of all patched files, wherever they can be had; for planning another selection.
+
+    Raises:
+        BackupError, RefusedGroup: no source has a file's original bytes.
+    """
+    found, refusals = _find_originals(root, state, {}, release_bytes, skip=set())
+    refuse_all(refusals)
+    return found
+
+
+def _read_all(root: Path, state: State) -> tuple[dict[PurePosixPath, bytes | None], list[RefusedError]]:
+    disk: dict[PurePosixPath, bytes | None] = {}
+    refusals: list[RefusedError] = []
+    try:
+        with Tree(root) as tree:
+            for file in state.files:
+                path = PurePosixPath(file.path)
+                try:
+                    data = disk[path] = tree.read(path)
+                except UnsafePathError as error:
+                    refusals.append(error)
+                    continue
+                digest = None if data is None else fingerprint(data)
+                if digest not in (file.patched, file.pristine):
+                    refusals.append(_drift(file, gone=data is None))
+    except OSError as error:
+        raise storage_error(error) from error
+    return disk, refusals
+
+
+def _drift(file: FileState, *, gone: bool) -> DriftError:
+    message = "is gone, though it was patched" if gone else "was edited after it was patched"
+    if file.pristine is None:
+        hint = (
+            "this file did not exist before: move it away if you want to keep your edit, then run `toto-patch revert`"
+        )
+    elif file.backup:
+        backup = BACKUPS / file.pristine
+        hint = f"keep your edit elsewhere, `cp {backup} {file.path}` in the root, then run `toto-patch revert`"
+    else:
+        hint = f"keep your edit elsewhere, put the original back (`git checkout -- {file.path}`), then run it again"
+    return DriftError(message, path=file.path, hint=hint)
+
+
+def _find_originals(
+    root: Path,
+    state: State,
+    disk: Mapping[PurePosixPath, bytes | None],
+    release_bytes: ReleaseBytes | None,
+    skip: set[str],
+) -> tuple[dict[PurePosixPath, Original], list[RefusedError]]:
+    found: dict[PurePosixPath, Original] = {}
+    refusals: list[RefusedError] = []
+    release: dict[str, bytes] | None = None
+    for file in state.files:
+        if file.pristine is None or file.path in skip:
+            continue
+        path = PurePosixPath(file.path)
+        present = disk.get(path)
+        if present is not None and fingerprint(present) == file.pristine:
+            found[path] = Original(path, present, "disk")
+            continue
+        damage: BackupError | None = None
+        if file.backup:
+            try:
+                found[path] = Original(path, Store(root).backup(file.pristine), "backup")
+                continue
+            except BackupError as error:
+                damage = error
+        original = _from_git(root, file, state.git_commit)
+        if original is None and state.release and release_bytes:
+            if release is None:
+                release = {fingerprint(data): data for data in release_bytes(state.release).values()}
+            # By fingerprint, not by name: a vendored package may have been moved or renamed.
+            if file.pristine in release:
+                original = Original(path, release[file.pristine], f"release {state.release}")
+        if original is None:
+            refusals.append(_lost(file, state, damage, asked_release=release is not None))
+        else:
+            found[path] = original
+    return found, refusals
+
+
+def _lost(file: FileState, state: State, damage: BackupError | None, *, asked_release: bool) -> BackupError:
+    tried = [str(damage) if damage else "it was patched without a backup", "no git commit has its original bytes"]
+    if state.release is None:
+        tried.append("the release it came from is not known")
+    elif asked_release:
+        tried.append(f"release {state.release} has other bytes")
+    hint = f"put the original (sha256 {file.pristine}) back by hand, then run `toto-patch revert` again"
+    return BackupError("cannot be restored: " + "; ".join(tried), path=file.path, hint=hint)
+
+
+def _from_git(root: Path, file: FileState, commit: str | None) -> Original | None:
+    """Looks in the recorded commit, then in HEAD and the last commits that touched the file."""
+    try:
+        import git  # slow to import, and it fails where git is not installed
+    except ImportError:
+        return None
+    try:
+        with git.Repo(root, search_parent_directories=True) as repo:
+            if repo.working_tree_dir is None:
+                return None
+            inside = root.resolve().relative_to(Path(repo.working_tree_dir).resolve())
+            path = (PurePosixPath(inside.as_posix()) / file.path).as_posix()
+            for candidate in _commits(repo, commit, path):
+                data = _blob(candidate, path, file.pristine)
+                if data is not None:
+                    return Original(PurePosixPath(file.path), data, f"git commit {candidate.hexsha}")
+    except (git.GitError, git.ODBError, ValueError, OSError):
+        pass  # no repository, no such commit, a shallow clone: git does not have it
+    return None
+
+
+def _commits(repo: git.Repo, recorded: str | None, path: str) -> Iterator[git.Commit]:
+    import git
+
+    for name in (recorded, "HEAD"):
+        if name:
+            try:
+                yield repo.commit(name)
+            except (git.GitError, git.ODBError, ValueError):
+                continue
+    yield from repo.iter_commits(paths=path, max_count=_HISTORY)
+
+
+def _blob(commit: git.Commit, path: str, digest: str | None) -> bytes | None:
+    try:
+        data: bytes = (commit.tree / path).data_stream.read()
+    except KeyError:
+        return None
+    # git may keep LF where the checkout has CRLF.
+    for candidate in (data, data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")):
+        if fingerprint(candidate) == digest:
+            return candidate
+    return None

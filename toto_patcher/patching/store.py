@@ -1,0 +1,90 @@
+"""Reads ``.toto-patch/``: what is in force and the originals, checked by fingerprint on every read. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from toto_patcher.errors import BackupError
+from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.safe_files import Tree, storage_error
+
+if TYPE_CHECKING:  # pydantic takes tens of milliseconds to import; an unpatched checkout never needs it
+    from toto_patcher.patching.state import State
+
+FOLDER = PurePosixPath(".toto-patch")
+STATE = FOLDER / "state.json"
+BACKUPS = FOLDER / "backups"
+PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
+
+
+class Store:
+    """The memory of one checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def state(self) -> State | None:
+        """What is in force; ``None`` for a checkout that is not patched.
+
+        Raises:
+            BackupError: the state file is damaged, of an unknown version, or gone while backups are still there.
+            UnsafePathError: ``.toto-patch`` or the state file is a symbolic link.
+            StorageError: the operating system refused to read it.
+        """
+        try:
+            with Tree(self.root) as tree:
+                data = tree.read(STATE)
+                if data is None:
+                    pending = any(tree.status(path) for path in PHASES)
+                    if not pending and tree.names(BACKUPS):
+                        raise BackupError(
+                            "is missing, but backups of original files are still there",
+                            path=STATE,
+                            hint=f"restore it from a copy, or put the originals in {BACKUPS} back by hand and "
+                            f"delete {FOLDER}",
+                        )
+                    return None
+        except OSError as error:
+            raise storage_error(error) from error
+        from toto_patcher.patching.state import State, from_bytes
+
+        return from_bytes(State, data, STATE)
+
+    def backup(self, digest: str) -> bytes:
+        """The original with this fingerprint.
+
+        Raises:
+            BackupError: there is no such backup, or its bytes are not those that were saved.
+            StorageError: the operating system refused to read it.
+        """
+        path = BACKUPS / digest
+        try:
+            with Tree(self.root) as tree:
+                data = tree.read(path)
+        except OSError as error:
+            raise storage_error(error) from error
+        if data is None:
+            raise BackupError("backup is missing", path=path, hint="restore it from a copy of the checkout")
+        if fingerprint(data) != digest:
+            message = f"backup is damaged: its sha256 is {fingerprint(data)}"
+            raise BackupError(message, path=path, hint="restore it from a copy of the checkout")
+        return data
+
+    def pristine_sources(self, state: State) -> Mapping[PurePosixPath, bytes]:
+        """The originals of all files that patches changed, from the backups alone.
+
+        ``restore.originals`` also knows the git commit and the pinned release; use that where there may be no backup.
+
+        Raises:
+            BackupError: a file has no backup, or its backup is missing or damaged.
+        """
+        sources: dict[PurePosixPath, bytes] = {}
+        for file in state.files:
+            if file.pristine is None:
+                continue
+            if not file.backup:
+                raise BackupError("was patched with --no-backup", path=file.path)
+            sources[PurePosixPath(file.path)] = self.backup(file.pristine)
+        return sources
