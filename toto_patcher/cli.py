@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
 @dataclass
 class Settings:
     """The options that every command shares; they may stand before or after the command's name."""
@@ -57,7 +58,9 @@ def global_options(command: F) -> F:
 
 def selection_options(command: F) -> F:
     """Adds --profile and --patch."""
-    command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(command)
+    command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
+        command
+    )
     return click.option("--profile", metavar="P", help="The profile to select.  [default: graph-breaks]")(command)
 
 
@@ -82,13 +85,11 @@ class ReportingGroup(click.Group):
 def _fail(error: Exception, settings: Settings) -> int:
     from toto_patcher import report
 
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-        return 2
     if isinstance(error, click.Abort):
         result = report.interrupted(settings.command)
     elif isinstance(error, click.ClickException):
-        hint = f"`{error.ctx.command_path} --help` lists what there is." if getattr(error, "ctx", None) else None
+        context: click.Context | None = getattr(error, "ctx", None)
+        hint = f"`{context.command_path} --help` lists what there is." if context else None
         result = report.usage_failure(error.format_message(), command=settings.command, hint=hint)
     else:
         result = report.failure(error, command=settings.command, verbose=settings.verbose)

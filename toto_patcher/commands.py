@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from toto_patcher import results as r
 from toto_patcher import workspace as ws
-from toto_patcher.errors import DriftError, TotoPatchError
+from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
 from toto_patcher.patching import checkout as checkouts
+from toto_patcher.patching import transaction
 from toto_patcher.patching.change import Plan
 
 if TYPE_CHECKING:
-    from toto_patcher.patching.store import State
+    from toto_patcher.patching.state import State
     from toto_patcher.patching.transaction import Recovery
     from toto_patcher.report import Progress
 
@@ -43,7 +44,7 @@ def apply(
     profile, selection = ws.select(profile, ids)
     workspace = ws.look(ws.find(root))
     recovered = None
-    if workspace.interrupted:
+    if workspace.pending:
         if dry_run or check:
             workspace.refuse_if_interrupted()
         recovered = recover(root).message
@@ -68,54 +69,70 @@ def apply(
     if verify:
         from toto_patcher.inspection import prove
 
-        result = replace(result, ladder=prove(plan, None, False, progress))
-        if not result.ladder["passed"]:
-            return replace(result, exit_code=5)
+        ladder = prove(plan, None, False, progress)
+        result = replace(result, ladder=ladder, exit_code=0 if ladder["passed"] else 5)
+        if result.exit_code:
+            return result
     if dry_run or check:
         return replace(result, exit_code=1 if check and plan.pending else 0)
-    if plan.pending:
-        from toto_patcher.patching import transaction
-
-        with transaction.exclusive(workspace.root):
-            if ws.look(plan.root).state != workspace.state:
-                _require_same(plan, ws.plan(ws.look(plan.root), selection, profile))
-            transaction.commit(plan, backup=backup)
+    if not plan.pending:
+        _commit_records(plan, backup, workspace)
+    else:
+        with transaction.exclusive(plan.root):
+            now = ws.look(plan.root)
+            if now.state != workspace.state:
+                _require_same(plan, ws.plan(now, selection, profile))
+            _commit_records(plan, backup, workspace)
         result = replace(result, written=True)
     return replace(result, git_commit=_commit(plan, workspace.state)) if commit else result
+
+
+def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
+    """Writes the plan; the first time with where the checkout came from, so that a lost backup can be replaced."""
+    if workspace.state is not None:
+        transaction.commit(plan, backup=backup)
+        return
+    from toto_patcher.patching.version_control import head_commit
+
+    release, head = ws.release_of(plan), head_commit(plan.root)
+    transaction.commit(plan, backup=backup, release=release, git_commit=head)
 
 
 def revert(root: Path | None) -> r.RevertResult:
     """Puts every original back and drops the record; nothing to do on a tree that is not patched."""
     place = ws.find(root)
     before = ws.look(place)
-    if before.state is None and not before.interrupted:
+    if before.state is None and before.pending is None:
         return r.RevertResult(root=str(place), previous=(), files=())
-    from toto_patcher.patching import restore, transaction
+    from toto_patcher.patching.releases import release_bytes
+    from toto_patcher.patching.restore import plan_revert
 
     with transaction.exclusive(place) as recovery:
         workspace = ws.look(place)
-        recovered = _told(recovery)
         if workspace.state is None:
-            return r.RevertResult(root=str(place), previous=(), files=(), recovered=recovered)
-        plan = restore.plan_revert(place, workspace.state)
+            return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
+        refuse_all(list(ws.drift(workspace)))
+        plan = plan_revert(place, workspace.state, release_bytes=release_bytes)
         transaction.commit(plan, backup=False)
-    files = ws.changed_files(plan.pending)
-    return r.RevertResult(root=str(place), previous=workspace.state.patches, files=files, recovered=recovered)
+    sources = {original.path: original.source for original in plan.originals}
+    return r.RevertResult(
+        root=str(place),
+        previous=workspace.state.patches,
+        files=ws.changed_files(plan.pending, sources),
+        recovered=_told(recovery),
+    )
 
 
 def recover(root: Path | None) -> r.RecoverResult:
     """Finishes or undoes what an interrupted run left."""
     place = ws.find(root)
-    if not ws.look(place).interrupted:
-        return r.RecoverResult(root=str(place), direction="none", files=(), message="No interrupted run; nothing to do.")
-    from toto_patcher.patching import transaction
-
     recovery = transaction.recover(place)
     return r.RecoverResult(
         root=str(place),
-        direction=recovery.direction,
-        files=tuple(str(path) for path in recovery.files),
-        message=_told(recovery) or "Nothing to do.",
+        action=recovery.action,
+        files=tuple(map(str, recovery.files)),
+        kept=tuple(map(str, (*recovery.foreign, *recovery.kept))),
+        message=_told(recovery) or "No interrupted run; nothing to do.",
     )
 
 
@@ -169,7 +186,6 @@ def _require_same(plan: Plan, again: Plan) -> None:
 
 def _commit(plan: Plan, previous: State | None) -> str | None:
     """Commits the plan's files; when git refuses, the tree goes back to what it was."""
-    from toto_patcher.patching import transaction
     from toto_patcher.patching.version_control import commit_files
 
     names = ", ".join(plan.patches)
@@ -188,4 +204,12 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
 
 def _told(recovery: Recovery | None) -> str | None:
     """What a recovery did, in one sentence."""
-    return None if recovery is None else recovery.message
+    return None if recovery is None else _RECOVERIES[recovery.action]
+
+
+_RECOVERIES = {
+    "forward": "An interrupted run was finished.",
+    "back": "An interrupted run was undone.",
+    "cleared": "The leftovers of an interrupted run were removed; it had changed no file.",
+    "nothing": None,
+}

@@ -68,8 +68,8 @@ def status(root: Path | None) -> r.StatusResult:
         applied_at=state.created if state else None,
         release=state.release if state else _release(workspace.root),
         files=files,
-        pending="an interrupted run left its journal" if workspace.interrupted else None,
-        git=git and r.GitState(**asdict(git)),
+        pending=ws.interruption(workspace.pending) if workspace.pending else None,
+        git=r.GitState(**asdict(git)) if git else None,
     )
 
 
@@ -83,10 +83,10 @@ def verify(
     """
     workspace = ws.look(ws.find(root))
     state, files = workspace.state, workspace.files()
-    checks = [_journal_check(workspace), *(_bytes_check(file) for file in files)]
+    checks = [_journal_check(workspace), *(_bytes_check(workspace, file) for file in files)]
     verdict = _verdict(files) if state else "not-patched"
     ladder = None
-    if workspace.interrupted:
+    if workspace.pending:
         verdict = "half-patched"
     elif state is None:
         profile, selection = ws.select(None, ())
@@ -107,7 +107,7 @@ def verify(
         files=files,
         checks=tuple(checks),
         ladder=ladder,
-        hint=_HINTS.get(verdict) if not workspace.interrupted else ws.RECOVER,
+        hint=ws.RECOVER if workspace.pending else _HINTS.get(verdict),
         exit_code=codes[verdict],
     )
 
@@ -148,19 +148,20 @@ def _verdict(files: Sequence[r.FileStatus]) -> r.Verdict:
 
 
 def _journal_check(workspace: ws.Workspace) -> r.Check:
-    if workspace.interrupted:
-        return r.Check("journal", False, "an interrupted run left its journal", str(ws.JOURNAL))
+    if workspace.pending:
+        return r.Check("journal", False, ws.interruption(workspace.pending), str(ws.JOURNAL))
     return r.Check("journal", True, "no interrupted run")
 
 
-def _bytes_check(file: r.FileStatus) -> r.Check:
+def _bytes_check(workspace: ws.Workspace, file: r.FileStatus) -> r.Check:
     told = {
         "patched": "the bytes that were written",
         "pristine": "the original's bytes: it was put back by something else than toto-patch",
         "drifted": "neither the original's bytes nor those that were written: edited since",
         "missing": "there is no such file",
     }
-    return r.Check("bytes", file.state == "patched", told[file.state], file.path, None)
+    line = ws.first_edit(workspace, file.path) if file.state == "drifted" else None
+    return r.Check("bytes", file.state == "patched", told[file.state], file.path, line)
 
 
 def _structure_checks(workspace: ws.Workspace) -> list[r.Check]:

@@ -11,6 +11,7 @@ from toto_patcher.terminal import Row, Surface
 
 
 def render_error(result: r.ErrorResult, out: Surface) -> None:
+    """Every refusal: where, what and why, what to do next."""
     if result.traceback:
         out.line(result.traceback.rstrip(), "dim")
     many = len(result.refusals) > 1
@@ -20,7 +21,9 @@ def render_error(result: r.ErrorResult, out: Surface) -> None:
         if many:
             out.line()
         where = "" if told.path is None else told.path if told.line is None else f"{told.path}:{told.line}"
-        out.line(f"{'' if many else 'error: '}{where + ': ' if where else ''}{told.message}", "" if many else "bold red")
+        out.line(
+            f"{'' if many else 'error: '}{where + ': ' if where else ''}{told.message}", "" if many else "bold red"
+        )
         if told.hint:
             out.line(f"  next: {told.hint}")
 
@@ -64,7 +67,9 @@ def _list(result: r.ListResult, out: Surface) -> None:
     out.line()
     out.line("Profiles", "bold")
     out.table([[(name, "cyan"), (", ".join(ids), "")] for name, ids in result.profiles.items()])
-    _next(out, [("toto-patch show PATCH", "why it exists and what it changes"), ("toto-patch diff", "what apply writes")])
+    _next(
+        out, [("toto-patch show PATCH", "why it exists and what it changes"), ("toto-patch diff", "what apply writes")]
+    )
 
 
 def _show(result: r.ShowResult, out: Surface) -> None:
@@ -163,7 +168,9 @@ def _verify(result: r.VerifyResult, out: Surface) -> None:
 
 def _ladder(ladder: Mapping[str, Any], out: Surface) -> None:
     out.line("Outputs, original against patched", "bold")
-    rows: list[Row] = [[("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]]
+    rows: list[Row] = [
+        [("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]
+    ]
     for check in ladder["checks"]:
         verdict = str(check["verdict"])
         good = verdict in ("pass", "passed", "ok", "True")
@@ -213,17 +220,24 @@ def _revert(result: r.RevertResult, out: Surface) -> None:
     if not result.previous and not result.files:
         out.line(f"{_tree(result.root)} is not patched; nothing to do.", "green")
         return
-    out.line(f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte is the original's.", "bold green")
+    out.line(
+        f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte is the original's.", "bold green"
+    )
     out.table(_changes(result.files))
 
 
 def _recover(result: r.RecoverResult, out: Surface) -> None:
-    out.line(result.message, "green" if result.direction == "none" else "bold green")
+    out.line(result.message, "green" if result.action == "nothing" else "bold green")
     out.table([[(path, "")] for path in result.files])
+    for path in result.kept:
+        out.line(f"  {path} holds somebody's edit and was left as it is.", "yellow")
 
 
 def _vendor(result: r.VendorResult, out: Surface) -> None:
-    out.line(f"Vendored {result.source} into {_tree(result.root)} ({_count(result.files, 'file')}).", "bold green")
+    origin = " ".join(value for key, value in result.source.items() if key not in ("wheel", "sha256", "rev"))
+    where = f"{_tree(result.root)} ({_count(result.files, 'file')})"
+    done = f"Vendored {origin} into {where}." if result.changed else f"{where} is {origin} already; nothing to do."
+    out.line(done, "bold green" if result.changed else "green")
     out.line(f"  Their sha256 are in {_tree(result.lock)}.", "dim")
     _next(out, [("toto-patch apply --backup", "applies the profile graph-breaks")])
 

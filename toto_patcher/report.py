@@ -59,7 +59,9 @@ def usage_failure(message: str, *, command: str, hint: str | None) -> r.ErrorRes
 
 def interrupted(command: str) -> r.ErrorResult:
     """Ctrl-C: transactions roll back or are finished by the next command, so the tree is whole."""
-    told = r.Failure("interrupted", "Interrupted; the tree is whole.", hint="`toto-patch status` shows where it stands.")
+    told = r.Failure(
+        "interrupted", "Interrupted; the tree is whole.", hint="`toto-patch status` shows where it stands."
+    )
     return r.ErrorResult(command, INTERRUPTED, told, (told,))
 
 

@@ -35,7 +35,7 @@ class ChangedFile:
     removed: int
     patches: tuple[str, ...] = ()
     source: str | None = None
-    """Where a revert took the original from: ``backup``, ``git <commit>``, ``release <version>``; else ``None``."""
+    """Where a revert took the original from: ``backup``, ``git commit <id>``, ``release <version>``; else ``None``."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +182,13 @@ class RevertResult(Result):
 
 @dataclass(frozen=True)
 class RecoverResult(Result):
-    """What an interrupted run had left: ``direction`` is ``none``, ``forward`` or ``back``."""
+    """What an interrupted run had left: ``action`` is ``nothing``, ``forward``, ``back`` or ``cleared``."""
 
     command: ClassVar[str] = "recover"
     root: str
-    direction: str
+    action: str
     files: tuple[str, ...]
+    kept: tuple[str, ...]
     message: str
 
 

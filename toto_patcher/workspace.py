@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import os
 import stat
 import tempfile
@@ -13,16 +13,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher import results as r
-from toto_patcher.errors import RefusedError, StorageError
+from toto_patcher.errors import DriftError, RefusedError, RefusedGroup, StorageError, TotoPatchError, refuse_all
 from toto_patcher.patching import checkout as checkouts
+from toto_patcher.patching import transaction
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.store import Store
+from toto_patcher.patching.transaction import Pending
 
 if TYPE_CHECKING:
-    from toto_patcher.patching.state import FileState, State
-    from toto_patcher.patching.store import Store
     from toto_patcher.patching.patch import Patch
+    from toto_patcher.patching.state import FileState, State
 
-STATE = PurePosixPath(".toto-patch/state.json")
 JOURNAL = PurePosixPath(".toto-patch/journal.json")
 RECOVER = "`toto-patch recover` finishes or undoes it."
 
@@ -34,12 +35,12 @@ class Workspace:
     Attributes:
         root: the checkout's folder, absolute.
         state: what is recorded as applied; ``None`` when nothing is.
-        interrupted: a run was interrupted and its journal is still there.
+        pending: what an interrupted run left; ``None`` when nothing.
     """
 
     root: Path
     state: State | None
-    interrupted: bool
+    pending: Pending | None
 
     def files(self) -> tuple[r.FileStatus, ...]:
         """The recorded files, each compared with the disk."""
@@ -51,8 +52,8 @@ class Workspace:
         Raises:
             RefusedError: a journal is pending.
         """
-        if self.interrupted:
-            raise RefusedError("an interrupted run left its journal", path=JOURNAL, hint=RECOVER)
+        if self.pending:
+            raise RefusedError(interruption(self.pending), path=JOURNAL, hint=RECOVER)
 
     def originals(self) -> Mapping[PurePosixPath, bytes]:
         """The original bytes of the files that are patched now, from the backups or, without them, from where
@@ -63,14 +64,11 @@ class Workspace:
         """
         if self.state is None:
             return {}
-        if all(record.backup for record in self.state.files if record.pristine is not None):
-            from toto_patcher.patching.store import Store
+        from toto_patcher.patching.releases import release_bytes
+        from toto_patcher.patching.restore import originals
 
-            return Store(self.root).pristine_sources(self.state)
-        from toto_patcher.patching.restore import plan_revert
-
-        reverted = plan_revert(self.root, self.state)
-        return {change.path: change.pristine for change in reverted.changes if change.pristine is not None}
+        found = originals(self.root, self.state, release_bytes=release_bytes)
+        return {path: original.data for path, original in found.items()}
 
 
 def find(explicit: Path | None) -> Path:
@@ -84,12 +82,12 @@ def look(root: Path) -> Workspace:
     Raises:
         BackupError: the state file is damaged.
     """
-    interrupted = (root / JOURNAL).exists()
-    if not (root / STATE).exists():  # pydantic, which checks records, takes as long to import as the rest of a look
-        return Workspace(root, None, interrupted)
-    from toto_patcher.patching.store import Store
+    return Workspace(root, Store(root).state(), transaction.pending(root))
 
-    return Workspace(root, Store(root).state(), interrupted)
+
+def interruption(pending: Pending) -> str:
+    """What an interrupted run left, in words."""
+    return f"an interrupted run left its journal, about {', '.join(map(str, pending.files)) or 'no file'}"
 
 
 def select(profile: str | None, ids: Sequence[str]) -> tuple[str | None, tuple[Patch, ...]]:
@@ -108,11 +106,52 @@ def plan(workspace: Workspace, selection: Sequence[Patch], profile: str | None) 
     """
     from toto_patcher.patching.plan import plan_selection
 
-    tree = checkouts.Checkout.open(workspace.root)
-    return plan_selection(tree, selection, pristine=workspace.originals(), profile=profile)
+    refusals: list[RefusedError] = list(drift(workspace))
+    try:
+        tree = checkouts.Checkout.open(workspace.root)
+        plan = plan_selection(tree, selection, pristine=workspace.originals(), profile=profile)
+    except RefusedGroup as group:
+        refusals += group.refusals
+    except RefusedError as refusal:
+        refusals.append(refusal)
+    refuse_all(refusals)
+    return plan
 
 
-def changed_files(changes: Sequence[FileChange], sources: Mapping[PurePosixPath, str] | None = None) -> tuple[r.ChangedFile, ...]:
+def drift(workspace: Workspace) -> Iterator[DriftError]:
+    """Every file that is neither the original nor what was written: somebody's edit, which nothing may overwrite."""
+    for file in workspace.files():
+        if file.state in ("drifted", "missing"):
+            gone = file.state == "missing"
+            yield DriftError(
+                "is gone, though it was patched" if gone else "was edited after it was patched",
+                path=file.path,
+                line=None if gone else first_edit(workspace, file.path),
+                hint="Put back what was written (an editor's undo, a copy), or keep your edit elsewhere and put the "
+                "original back; then run it again.",
+            )
+
+
+def first_edit(workspace: Workspace, path: str) -> int | None:
+    """The first line that differs from what was written; ``None`` where that cannot be told."""
+    from toto_patcher.patching.plan import plan_selection
+
+    assert workspace.state is not None
+    try:
+        _, selection = select(None, workspace.state.patches)
+        tree = checkouts.Checkout.open(workspace.root)
+        again = plan_selection(tree, selection, pristine=workspace.originals())
+        written = next(change.after or b"" for change in again.changes if str(change.path) == path)
+        found = (workspace.root / path).read_bytes()
+    except (TotoPatchError, OSError, StopIteration):
+        return None
+    pairs = itertools.zip_longest(written.split(b"\n"), found.split(b"\n"))
+    return next((number for number, (a, b) in enumerate(pairs, start=1) if a != b), None)
+
+
+def changed_files(
+    changes: Sequence[FileChange], sources: Mapping[PurePosixPath, str] | None = None
+) -> tuple[r.ChangedFile, ...]:
     """Sums up changes, with the number of lines added and removed on disk."""
     summary = []
     for change in changes:
@@ -142,6 +181,16 @@ def _compare(root: Path, record: FileState) -> r.FileStatus:
     return r.FileStatus(record.path, state, record.patches, record.backup)
 
 
+def release_of(plan: Plan) -> str | None:
+    """The pinned release that the originals are from: by the whole tree, or else by the files of the plan alone."""
+    from toto_patcher.patching.releases import known_release
+
+    pristine = {change.path: fingerprint(change.pristine) for change in plan.changes if change.pristine is not None}
+    tree = checkouts.Checkout.open(plan.root)
+    whole = {path: fingerprint(tree.read(path)) for path in tree.sources}
+    return known_release({**whole, **pristine}) or known_release(pristine)
+
+
 @contextmanager
 def two_trees(plan: Plan) -> Iterator[tuple[Path, Path]]:
     """The original and the patched sources of a plan as two temporary folders, outside the checkout."""
@@ -162,6 +211,8 @@ def _lay_down(tree: checkouts.Checkout, replaced: Mapping[PurePosixPath, bytes |
 
 
 def _count_lines(before: bytes, after: bytes) -> tuple[int, int]:
+    import difflib
+
     added = removed = 0
     matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
     for _, i1, i2, j1, j2 in (code for code in matcher.get_opcodes() if code[0] != "equal"):

@@ -32,16 +32,32 @@ class GitState:
 
 
 def git_state(root: Path) -> GitState | None:
-    """What git knows of a checkout; ``None`` outside a repository or without git. Writes nothing, not even the index."""
+    """What git knows of a checkout, without writing, not even the index; ``None`` outside a repository or without git."""
     from git.exc import GitCommandError
 
     try:
         repo = _open(root)
         modified = _lines(repo.git.diff("--name-only", "-z", "HEAD", "--", str(root))) if repo.head.is_valid() else ()
         commit = repo.head.commit.hexsha if repo.head.is_valid() else ""
-        return GitState(commit, None if repo.head.is_detached else repo.active_branch.name, _ignores(repo, root), modified)
+        return GitState(
+            commit, None if repo.head.is_detached else repo.active_branch.name, _ignores(repo, root), modified
+        )
     except (RefusedError, UsageError, GitCommandError, ValueError, OSError):
         return None
+
+
+def head_commit(root: Path) -> str | None:
+    """HEAD's hash; ``None`` outside a repository. Asks git itself, since GitPython takes far longer to import."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return None
+    import subprocess
+
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def require_committable(plan: Plan) -> None:
@@ -54,7 +70,9 @@ def require_committable(plan: Plan) -> None:
     repo = _open(plan.root)
     refusals = []
     if (Path(repo.git_dir) / "MERGE_HEAD").exists():
-        refusals.append(RefusedError("a merge is under way", path=repo.working_dir, hint="Conclude the merge first."))
+        refusals.append(
+            RefusedError("a merge is under way", path=str(repo.working_dir), hint="Conclude the merge first.")
+        )
     staged = _lines(repo.git.diff("--cached", "--name-only", "-z"))
     if staged:
         hint = "Commit or unstage them first (git restore --staged), or apply without --commit."
@@ -62,7 +80,9 @@ def require_committable(plan: Plan) -> None:
     for change in plan.changes:
         reason = _why_not(repo, plan.root, change)
         if reason:
-            refusals.append(RefusedError(reason, path=change.path, hint="Apply without --commit, or settle this first."))
+            refusals.append(
+                RefusedError(reason, path=change.path, hint="Apply without --commit, or settle this first.")
+            )
     refuse_all(refusals)
 
 
@@ -83,7 +103,7 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
         repo.git.commit("--quiet", "--message", message)
     except GitCommandError as error:
         repo.git.reset("--quiet", "--", *names)
-        raise StorageError(f"git could not commit: {_reason(error.stderr)}", path=repo.working_dir) from error
+        raise StorageError(f"git could not commit: {_reason(error.stderr)}", path=str(repo.working_dir)) from error
     return str(repo.head.commit.hexsha)
 
 
