@@ -96,7 +96,7 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
         RefusedError: what was fetched is not what was pinned.
     """
     release = pinned_release(version)
-    files = read_wheel(_wheel_bytes(release), release.wheel)
+    files = read_wheel(wheel_bytes(version), release.wheel)
     if {path: fingerprint(data) for path, data in files.items()} != release.files:
         raise RefusedError("the wheel's files are not those that were pinned", path=release.wheel)
     return files
@@ -115,7 +115,13 @@ def cache_folder() -> Path | None:
     return base / "toto-patch" / "wheels"
 
 
-def _wheel_bytes(release: Release) -> bytes:
+def wheel_bytes(version: str) -> bytes:
+    """The wheel of a pinned release: the cached one if its sha256 is right, else fetched with pip and cached.
+
+    Raises:
+        UsageError, StorageError, RefusedError: as ``release_bytes``.
+    """
+    release = pinned_release(version)
     folder = cache_folder()
     if folder is not None:
         try:

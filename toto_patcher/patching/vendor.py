@@ -210,7 +210,7 @@ def _edited(
     differing = sorted(path for path in found.keys() | closest.keys() if found.get(path) != closest.get(path))
     hint = "move them out of the tree, or vendor --force to discard them"
     if not found.items() & closest.items():
-        return DriftError("holds files that vendor did not put there", path=root / differing[0], hint=hint)
+        return DriftError("holds files that vendor did not put there", path=root / min(found), hint=hint)
     kinds = {path: "added" if path not in closest else "edited" if path in found else "missing" for path in differing}
     names = ", ".join(f"{path} ({kind})" for path, kind in kinds.items())
     return DriftError(f"the tree was edited: {names}", path=root, hint=hint)

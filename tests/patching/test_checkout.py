@@ -1,0 +1,97 @@
+"""Finding the tree, its sources, and the file that defines a class."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from toto_patcher.errors import UnknownSourceError, UsageError
+from toto_patcher.patching.checkout import Checkout, find_root
+
+
+def write(root: Path, name: str, text: str) -> PurePosixPath:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return PurePosixPath(name)
+
+
+def test_sources_are_python_files_outside_of_tests_and_hidden_folders(tmp_path: Path) -> None:
+    for name in ("b/model.py", "a.py", "toto/test/x.py", ".toto-patch/y.py", "a/__pycache__/z.py", "notes.md"):
+        write(tmp_path, name, "")
+    assert Checkout.open(tmp_path).sources == (PurePosixPath("a.py"), PurePosixPath("b/model.py"))
+
+
+def test_a_missing_root_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        Checkout.open(tmp_path / "absent")
+
+
+def test_definitions_name_file_and_line_of_every_class_statement(tmp_path: Path) -> None:
+    write(tmp_path, "one.py", "import x\n\nclass KVCache:\n    pass\n")
+    write(tmp_path, "two.py", "if True:\n    class KVCache(dict): ...\n")
+    write(tmp_path, "three.py", "# class KVCache:\nfrom one import KVCache\nclass KVCacheView: ...\n")
+    found = [(str(place.path), place.line) for place in Checkout.open(tmp_path).definitions("KVCache")]
+    assert found == [("one.py", 3), ("two.py", 2)]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"class KVCache:\n    def broken(:\n", "syntax error"),
+        (b"class KVCache:\n    name = '\xff'\n", "syntax error|cannot be decoded"),
+        (b"# -*- coding: no-such-codec -*-\nclass KVCache: ...\n", "syntax error|cannot be decoded"),
+    ],
+)
+def test_a_file_that_does_not_parse_is_refused_by_name(tmp_path: Path, source: bytes, message: str) -> None:
+    (tmp_path / "util.py").write_bytes(source)
+    with pytest.raises(UnknownSourceError, match=message) as refusal:
+        Checkout.open(tmp_path).definitions("KVCache")
+    assert refusal.value.path == "util.py"
+    assert refusal.value.line is not None
+
+
+def test_overrides_are_read_in_place_of_the_disk(tmp_path: Path) -> None:
+    path = write(tmp_path, "util.py", "patched = True\n")
+    assert Checkout.open(tmp_path).with_sources({path: b"class KVCache: ...\n"}).definitions("KVCache")[0].path == path
+
+
+class TestFindRoot:
+    """The order: option, environment, pyproject.toml, vendor/toto at or above the current folder."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        for name in ("option", "environment", "configured", "vendor/toto", "deep/er"):
+            (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "pyproject.toml").write_text('[tool.toto-patch]\nroot = "configured"\n')
+        return tmp_path
+
+    def test_the_option_wins(self, project: Path) -> None:
+        environ = {"TOTO_PATCH_ROOT": str(project / "environment")}
+        assert find_root(project / "option", environ, project) == project / "option"
+
+    def test_then_the_environment(self, project: Path) -> None:
+        environ = {"TOTO_PATCH_ROOT": str(project / "environment")}
+        assert find_root(None, environ, project) == project / "environment"
+
+    def test_then_the_nearest_pyproject(self, project: Path) -> None:
+        assert find_root(None, {}, project / "deep" / "er") == project / "configured"
+
+    def test_then_vendor_toto_above(self, project: Path) -> None:
+        (project / "pyproject.toml").unlink()
+        assert find_root(None, {}, project / "deep" / "er") == project / "vendor" / "toto"
+
+    def test_a_folder_that_does_not_exist_is_named(self, project: Path) -> None:
+        with pytest.raises(UsageError, match="TOTO_PATCH_ROOT names a folder that does not exist"):
+            find_root(None, {"TOTO_PATCH_ROOT": str(project / "absent")}, project)
+
+    def test_nothing_found_says_what_to_do(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError) as refusal:
+            find_root(None, {}, tmp_path)
+        assert "toto-patch vendor" in str(refusal.value.hint)
+
+    def test_a_broken_pyproject_is_named(self, project: Path) -> None:
+        (project / "pyproject.toml").write_text("[tool.toto-patch\n")
+        with pytest.raises(UsageError, match="not valid TOML"):
+            find_root(None, {}, project)
