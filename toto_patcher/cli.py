@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,14 +114,23 @@ def _progress() -> Any:
     return report.progress(enabled=not _settings().json)
 
 
-@click.group(cls=ReportingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=ReportingGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="toto-patch")
 @global_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Patch a vendored Toto 1.0 for torch.compile, prove that its outputs did not change, put back every byte."""
     settings = _settings()
-    settings.command = ctx.invoked_subcommand or settings.command
+    if ctx.invoked_subcommand is None:
+        if settings.json:
+            raise click.UsageError("Missing command.", ctx)
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+    settings.command = ctx.invoked_subcommand
     if settings.verbose:
         import logging
 
@@ -264,6 +274,7 @@ def recover() -> None:
 
 def main() -> None:
     """The console script."""
+    gc.disable()  # the process is short-lived, and collecting would take a tenth of its time
     from toto_patcher.terminal import tolerate_any_character
 
     tolerate_any_character(sys.stdout, sys.stderr)

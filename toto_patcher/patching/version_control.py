@@ -32,7 +32,7 @@ class GitState:
 
 
 def git_state(root: Path) -> GitState | None:
-    """What git knows of a checkout, without writing, not even the index; ``None`` outside a repository or without git."""
+    """What git knows of a checkout; ``None`` outside a repository or without git. Not even the index is written."""
     from git.exc import GitCommandError
 
     try:
@@ -70,9 +70,7 @@ def require_committable(plan: Plan) -> None:
     repo = _open(plan.root)
     refusals = []
     if (Path(repo.git_dir) / "MERGE_HEAD").exists():
-        refusals.append(
-            RefusedError("a merge is under way", path=str(repo.working_dir), hint="Conclude the merge first.")
-        )
+        refusals.append(RefusedError("a merge is under way", path=str(repo.git_dir), hint="Conclude it first."))
     staged = _lines(repo.git.diff("--cached", "--name-only", "-z"))
     if staged:
         hint = "Commit or unstage them first (git restore --staged), or apply without --commit."
