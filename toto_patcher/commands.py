@@ -104,7 +104,6 @@ def revert(root: Path | None) -> r.RevertResult:
     before = ws.look(place)
     if before.state is None and before.pending is None:
         return r.RevertResult(root=str(place), previous=(), files=())
-    from toto_patcher.patching.releases import release_bytes
     from toto_patcher.patching.restore import plan_revert
 
     with transaction.exclusive(place) as recovery:
@@ -112,7 +111,7 @@ def revert(root: Path | None) -> r.RevertResult:
         if workspace.state is None:
             return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
         refuse_all(list(ws.drift(workspace)))
-        plan = plan_revert(place, workspace.state, release_bytes=release_bytes)
+        plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
         transaction.commit(plan, backup=False)
     sources = {original.path: original.source for original in plan.originals}
     return r.RevertResult(

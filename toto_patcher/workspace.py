@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,11 +63,17 @@ class Workspace:
         """
         if self.state is None:
             return {}
-        from toto_patcher.patching.releases import release_bytes
         from toto_patcher.patching.restore import originals
 
         found = originals(self.root, self.state, release_bytes=release_bytes)
         return {path: original.data for path, original in found.items()}
+
+
+def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
+    """The files of a pinned release; may download. Imported when it is called, which is hardly ever."""
+    from toto_patcher.patching import releases
+
+    return releases.release_bytes(version)
 
 
 def find(explicit: Path | None) -> Path:
@@ -194,6 +199,8 @@ def release_of(plan: Plan) -> str | None:
 @contextmanager
 def two_trees(plan: Plan) -> Iterator[tuple[Path, Path]]:
     """The original and the patched sources of a plan as two temporary folders, outside the checkout."""
+    import tempfile
+
     tree = checkouts.Checkout.open(plan.root)
     with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
         original, patched = Path(folder, "original"), Path(folder, "patched")
