@@ -116,9 +116,13 @@ def prove(plan: Plan, checkpoint: Path | None, quick: bool, progress: Progress) 
     """Runs the ladder on a plan's original against its patched sources, in temporary folders."""
     from toto_patcher.equivalence import ladder
 
+    def step(done: int, total: int, case: str) -> None:
+        progress(f"comparing outputs: {case}", done, total)
+
+    expected = [change.path for change in plan.changes if change.pristine != change.after]
     with ws.two_trees(plan) as (original, patched):
-        report = ladder.run(original, patched, quick=quick, checkpoint=checkpoint, progress=progress)
-    return {**asdict(report), "passed": report.passed}
+        found = ladder.run(original, patched, quick=quick, checkpoint=checkpoint, progress=step, expected=expected)
+    return found.to_dict()
 
 
 _HINTS = {

@@ -103,6 +103,10 @@ def _apply(result: r.ApplyResult, out: Surface) -> None:
     if result.ladder is not None:
         _ladder(result.ladder, out)
         out.line()
+    if result.exit_code == 5:
+        out.line(f"The outputs differ: {what} was not applied to {where}; nothing was written.", "bold red")
+        out.line("  next: please report the failing check with the output of --json.")
+        return
     if not result.files:
         out.line(f"{where} already carries {what}; nothing to do.", "green")
     elif not result.written:
@@ -172,8 +176,7 @@ def _ladder(ladder: Mapping[str, Any], out: Surface) -> None:
         [("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]
     ]
     for check in ladder["checks"]:
-        verdict = str(check["verdict"])
-        good = verdict in ("pass", "passed", "ok", "True")
+        verdict, good = str(check["verdict"]), bool(check["passed"])
         cells = [(str(check["name"]), ""), (str(check["cases"]), ""), (_number(check["worst_error"]), "")]
         rows.append([*cells, (_number(check["bound"]), "dim"), (verdict, "green" if good else "bold red")])
         if check.get("detail") and not good:

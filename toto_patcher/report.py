@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from toto_patcher import results as r
 from toto_patcher.errors import RefusedGroup, TotoPatchError
@@ -92,7 +93,17 @@ def to_json(result: r.Result | r.ErrorResult) -> str:
     body = asdict(result)
     head = {"schema": SCHEMA, "command": result.command, "ok": result.exit_code == 0}
     body.pop("traceback", None)
-    return json.dumps({**head, "exit_code": body.pop("exit_code"), **body}, indent=2, default=str)
+    document = _finite({**head, "exit_code": body.pop("exit_code"), **body})
+    return json.dumps(document, indent=2, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """The value with ``null`` for infinities and NaN, which JSON does not have."""
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -97,6 +98,7 @@ class Checkout:
         return found
 
 
+@functools.lru_cache(maxsize=64)  # several patches ask for classes of the same files
 def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
     """Parses with Python's own parser, for its better error messages.
 
