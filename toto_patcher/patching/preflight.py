@@ -65,7 +65,10 @@ def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
 
 
 def _contradictions(plan: Plan, state: State) -> list[RefusedError]:
-    """A plan that forgets a patched file, or takes other bytes for its original, would lose that original."""
+    """A plan that forgets a patched file, or takes other bytes for its original, would lose that original.
+
+    And a plan made after an edit takes the edited bytes for those on disk; it must not replace them either.
+    """
     planned = {str(change.path): change for change in plan.changes}
     refusals: list[RefusedError] = []
     for file in state.files:
@@ -74,6 +77,9 @@ def _contradictions(plan: Plan, state: State) -> list[RefusedError]:
             refusals.append(RefusedError("is patched, but the plan does not mention it", path=file.path))
         elif (None if change.pristine is None else fingerprint(change.pristine)) != file.pristine:
             refusals.append(BackupError("the plan's original is not the recorded one", path=file.path))
+        elif (None if change.before is None else fingerprint(change.before)) not in (file.patched, file.pristine):
+            hint = "keep your edit elsewhere and put back what toto-patch wrote, or the original, then try again"
+            refusals.append(DriftError("was edited after it was patched", path=file.path, hint=hint))
     return refusals
 
 

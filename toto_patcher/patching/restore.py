@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -122,9 +123,9 @@ def _drift(file: FileState, *, gone: bool) -> DriftError:
         )
     elif file.backup:
         backup = BACKUPS / file.pristine
-        hint = f"keep your edit elsewhere, `cp {backup} {file.path}` in the root, then run `toto-patch revert`"
+        hint = f"keep your edit elsewhere, `cp {backup} {shlex.quote(file.path)}` in the root, then run `toto-patch revert`"
     else:
-        hint = f"keep your edit elsewhere, put the original back (`git checkout -- {file.path}`), then run it again"
+        hint = f"keep your edit elsewhere, put the original back (`git checkout -- {shlex.quote(file.path)}`), then run it again"
     return DriftError(message, path=file.path, hint=hint)
 
 
@@ -204,9 +205,11 @@ def _commits(repo: git.Repo, recorded: str | None, path: str) -> Iterator[git.Co
     for name in (recorded, "HEAD"):
         if name:
             try:
-                yield repo.commit(name)
+                commit = repo.commit(name)
+                _ = commit.tree  # a commit is read when it is first looked into; a wrong id shows only then
             except (git.GitError, git.ODBError, ValueError):
                 continue
+            yield commit
     yield from repo.iter_commits(paths=path, max_count=_HISTORY)
 
 

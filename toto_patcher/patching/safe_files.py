@@ -126,10 +126,13 @@ class Tree:
             if error.errno not in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
                 raise
             raise UnsafePathError("is not a plain file", path=path) from error
-        with about(path), os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnsafePathError("is not a plain file", path=path)
-            return file.read()
+            with about(path), os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
 
     def write_new(self, path: PurePosixPath, data: bytes, like: os.stat_result | int) -> None:
         """Writes a file that does not exist yet and waits until the disk has it.
