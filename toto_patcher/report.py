@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -67,7 +67,21 @@ def interrupted(command: str) -> r.ErrorResult:
 
 
 def _told(error: TotoPatchError) -> r.Failure:
-    return r.Failure(error.kind, error.message, error.path, error.line, error.hint)
+    return r.Failure(error.kind, error.message, error.path, error.line, error.hint or _NEXT.get(error.kind))
+
+
+_NEXT = {
+    "usage": "`toto-patch --help` lists what there is.",
+    "refused": "`toto-patch status` shows where the tree stands.",
+    "unknown-source": "Undo the change that is named here, or vendor a supported release: toto-patch vendor.",
+    "drift": "Keep your edit elsewhere, put the file back, then run it again.",
+    "conflict": "`toto-patch list` shows which patches go together.",
+    "unsafe-path": "Put a plain file or folder of its own in its place, then run it again.",
+    "backup": "Restore `.toto-patch` from a copy, or put the originals back by hand.",
+    "io": "Repair the cause and run it again.",
+    "locked": "Wait until the other process has finished, then run it again.",
+}
+"""What to do next where the refusal itself does not say."""
 
 
 def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> None:
@@ -112,18 +126,31 @@ def progress(*, enabled: bool) -> Iterator[Progress]:
     if not enabled or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    with Bar(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1, visible=False)
+    with ExitStack() as stack:
+        update: Callable[[str, int, int], None] | None = None
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=max(total, 1), visible=True)
+            nonlocal update  # most commands end before there is anything to show: rich is imported at the first step
+            update = update or stack.enter_context(_bar())
+            update(what, done, total)
 
         yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield update
 
 
 def patches_markdown(catalogue: r.ListResult) -> str:

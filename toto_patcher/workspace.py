@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from toto_patcher import results as r
 from toto_patcher.errors import DriftError, RefusedError, RefusedGroup, StorageError, TotoPatchError, refuse_all
 from toto_patcher.patching import checkout as checkouts
-from toto_patcher.patching import transaction
+from toto_patcher.patching import preflight, transaction
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.safe_files import Tree
 from toto_patcher.patching.store import Store
 from toto_patcher.patching.transaction import Pending
 
@@ -115,6 +116,12 @@ def plan(workspace: Workspace, selection: Sequence[Patch], profile: str | None) 
     try:
         tree = checkouts.Checkout.open(workspace.root)
         plan = plan_selection(tree, selection, pristine=workspace.originals(), profile=profile)
+        if not refusals:
+            with Tree(workspace.root) as files:
+                refusals += preflight.refusals(files, plan, workspace.state)
+    except StorageError:
+        refuse_all(refusals)  # a patched file that is gone says more than that it cannot be read
+        raise
     except RefusedGroup as group:
         refusals += group.refusals
     except RefusedError as refusal:
