@@ -12,7 +12,10 @@ compiled region ever sees the length of the cache: nothing to recompile when the
 graphs for decoding. The breaks that remain are there because the cache is mutated between the two halves of a layer,
 and a CUDA graph must not mutate its inputs; the profile `full-graph` is the way to have none.
 
-Cost. Attention and the output projection of time-wise layers are launched eagerly, five kernels a layer.
+Cost. Attention and the output projection of time-wise layers are launched eagerly, a handful of kernels a layer. The
+hand-over is marked with `torch._dynamo.decorators.skip`, the mark that `torch.compiler.disable(recursive=False)` stood
+for until it became a wrapper: the wrapper makes Dynamo examine the frame anew at every call, which costs the host more
+than the rest of the layer. Outside of this project nothing promises that name, so each supported torch is tested.
 
 Upstream. DataDog/toto, `toto/model/attention.py`, `BaseMultiheadAttention`; 0.1.4 added a log line to the module.
 """

@@ -467,7 +467,15 @@ def unix_socket(path: Path, outside: Path) -> None:
         server.bind(str(path))
 
 
-@pytest.mark.parametrize("trap", [link_to_file, link_to_parent, hard_link, fifo, folder, unix_socket])
+def device(path: Path, outside: Path) -> None:
+    path.unlink()
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:  # not every container's root may make one
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("trap", [link_to_file, link_to_parent, hard_link, fifo, folder, unix_socket, device])
 @pytest.mark.parametrize("action", STEPS)
 def test_promise_09_what_is_not_a_plain_file_inside_the_root_is_refused(
     driver: Driver, root: Path, workspace: Path, trap: object, action: str

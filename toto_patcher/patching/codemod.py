@@ -162,8 +162,12 @@ def _is_portable(annotation: cst.Annotation | None) -> bool:
 
 
 def append_methods(node: cst.ClassDef, added: Sequence[cst.FunctionDef]) -> cst.ClassDef:
-    """The class with methods added at its end, one blank line before each."""
-    spaced = [item.with_changes(leading_lines=[cst.EmptyLine(indent=False)]) for item in added]
+    """The class with methods added at its end, one blank line before each; comments above them come along."""
+    blank = cst.EmptyLine(indent=False)
+    spaced = [
+        item.with_changes(leading_lines=[blank, *(line for line in item.leading_lines if line.comment is not None)])
+        for item in added
+    ]
     return node.with_changes(body=node.body.with_changes(body=[*node.body.body, *spaced]))
 
 

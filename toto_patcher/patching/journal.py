@@ -10,6 +10,7 @@ The journal's name is its phase, so that going from one phase to the next is one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DONE, UNDO, MOVE, PREPARE = PHASES
 PREPARE_NEW = PurePosixPath(f"{PREPARE}.tmp")
+HALF_BACKUP = re.compile(r"[0-9a-f]{64}\.tmp")
 _NOT_PLAIN = "not a plain file"
 
 Action = Literal["nothing", "forward", "back", "cleared"]
@@ -60,7 +62,8 @@ def find(tree: Tree) -> tuple[PurePosixPath, Journal] | None:
         if data is not None:
             from toto_patcher.patching.state import Journal, from_bytes
 
-            return phase, from_bytes(Journal, data, phase)
+            hint = "delete it, then run `toto-patch status`: it names the files that are neither original nor patched"
+            return phase, from_bytes(Journal, data, phase, hint=hint)
     return None
 
 
@@ -201,7 +204,8 @@ def settle(tree: Tree) -> Recovery | None:
     Raises:
         RefusedGroup, BackupError: there are files that can go neither way; the journal stays.
     """
-    tree.remove(PREPARE_NEW) if tree.status(PREPARE_NEW) else None
+    if tree.status(PREPARE_NEW) is not None:
+        tree.remove(PREPARE_NEW)
     found = find(tree)
     if found is None:
         return None
@@ -234,15 +238,10 @@ def _stuck(entry: Entry) -> RefusedError:
 
 def go_forward(tree: Tree, phase: PurePosixPath, journal: Journal) -> Recovery:
     """Moves every file that is not foreign to its new bytes."""
-    foreign = []
-    for entry in journal.entries:
-        if _is_foreign(tree, entry):
-            foreign.append(PurePosixPath(entry.path))
-        else:
-            move(tree, entry, forward=True)
+    foreign = _move_all(tree, journal.entries, forward=True)
     sync_folders(tree, journal)
     advance(tree, phase, DONE)
-    return Recovery("forward", journal.files, tuple(foreign), clear(tree, DONE, journal, forward=True))
+    return Recovery("forward", journal.files, foreign, clear(tree, DONE, journal, forward=True))
 
 
 def go_back(tree: Tree, phase: PurePosixPath, journal: Journal) -> Recovery:
@@ -253,20 +252,26 @@ def go_back(tree: Tree, phase: PurePosixPath, journal: Journal) -> Recovery:
             advance(tree, phase, UNDO)
             phase = UNDO
         phase = UNDO if tree.status(UNDO) else phase
-    foreign = []
-    for entry in reversed(journal.entries):
-        if _is_foreign(tree, entry):
-            foreign.append(PurePosixPath(entry.path))
-        else:
-            move(tree, entry, forward=False)
+    foreign = _move_all(tree, journal.entries[::-1], forward=False)
     sync_folders(tree, journal)
-    return Recovery("back", journal.files, tuple(foreign), clear(tree, phase, journal, forward=False))
+    return Recovery("back", journal.files, foreign, clear(tree, phase, journal, forward=False))
+
+
+def _move_all(tree: Tree, entries: Sequence[Entry], *, forward: bool) -> tuple[PurePosixPath, ...]:
+    """Moves what can be moved; returns the files that are foreign, also those edited just now."""
+    foreign = []
+    for entry in entries:
+        try:
+            move(tree, entry, forward=forward)
+        except DriftError:
+            foreign.append(PurePosixPath(entry.path))
+    return tuple(foreign)
 
 
 def sync_folders(tree: Tree, journal: Journal) -> None:
     """Waits until the disk has the names of every folder that a move touched."""
     for folder in sorted({PurePosixPath(entry.path).parent for entry in journal.entries}):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, UnsafePathError):
             tree.sync_folder(folder)
 
 
@@ -290,8 +295,9 @@ def clear(tree: Tree, phase: PurePosixPath, journal: Journal, *, forward: bool) 
             remove_bytecode(tree, PurePosixPath(path))
     for digest in journal.old_backups if forward else journal.new_backups:
         tree.remove(BACKUPS / digest)
-    for digest in journal.new_backups:
-        tree.remove(BACKUPS / f"{digest}.tmp")
+    for backup in tree.names(BACKUPS):
+        if HALF_BACKUP.fullmatch(backup):
+            tree.remove(BACKUPS / backup)
     tree.remove_folder(BACKUPS)
     for folder in reversed(journal.old_folders if forward else journal.new_folders):
         tree.remove_folder(PurePosixPath(folder))

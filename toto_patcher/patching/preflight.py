@@ -51,7 +51,7 @@ def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
         status = tree.status(change.path)
         disk = None if status is None else tree.read(change.path)
     except ValueError as error:
-        return UnsafePathError(str(error), path=change.path)
+        return UnsafePathError(str(error))
     except RefusedError as error:
         return error
     if status is not None and status.st_nlink > 1:

@@ -117,15 +117,16 @@ def _read_all(root: Path, state: State) -> tuple[dict[PurePosixPath, bytes | Non
 
 def _drift(file: FileState, *, gone: bool) -> DriftError:
     message = "is gone, though it was patched" if gone else "was edited after it was patched"
+    name = shlex.quote(file.path)
     if file.pristine is None:
         hint = (
             "this file did not exist before: move it away if you want to keep your edit, then run `toto-patch revert`"
         )
     elif file.backup:
         backup = BACKUPS / file.pristine
-        hint = f"keep your edit elsewhere, `cp {backup} {shlex.quote(file.path)}` in the root, then run `toto-patch revert`"
+        hint = f"keep your edit elsewhere, `cp {backup} {name}` in the root, then run `toto-patch revert`"
     else:
-        hint = f"keep your edit elsewhere, put the original back (`git checkout -- {shlex.quote(file.path)}`), then run it again"
+        hint = f"keep your edit elsewhere, put the original back (`git checkout -- {name}`), then run it again"
     return DriftError(message, path=file.path, hint=hint)
 
 

@@ -117,6 +117,9 @@ class Tree:
         Raises:
             UnsafePathError: it is a symbolic link, FIFO, device, socket or folder.
         """
+        status = self.status(path)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            raise UnsafePathError("is not a plain file", path=path)  # before opening it: a device may notice
         try:
             with about(path):
                 descriptor = os.open(path.name, _READ_FLAGS, dir_fd=self.folder(path.parent))
@@ -253,8 +256,13 @@ class Tree:
 
     def sync_folder(self, path: PurePosixPath) -> None:
         """Waits until the disk has a folder's names."""
-        with about(path):
-            os.fsync(self.folder(path))
+        folder = self.folder(path)
+        try:
+            with about(path):
+                os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:  # some network file systems sync names by themselves
+                raise
 
     def check_writable(self, path: PurePosixPath) -> None:
         """Refuses a file or folder that is marked read-only, also for root, whom the kernel would let pass.

@@ -213,13 +213,12 @@ def to_bytes(record: State | Journal) -> bytes:
     return json.dumps(asdict(record), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath) -> Record:
+def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: str) -> Record:
     """Reads a record back.
 
     Raises:
         BackupError: it is not JSON, not of a schema version known here, or says something impossible.
     """
-    hint = "restore the file from version control or a copy, or put the originals back by hand and delete .toto-patch"
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -18,6 +18,8 @@ STATE = FOLDER / "state.json"
 BACKUPS = FOLDER / "backups"
 PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
 
+_BY_HAND = f"restore it from a copy, or put the originals in {BACKUPS} back by hand and then delete {FOLDER}"
+
 
 class Store:
     """The memory of one checkout."""
@@ -42,15 +44,14 @@ class Store:
                         raise BackupError(
                             "is missing, but backups of original files are still there",
                             path=STATE,
-                            hint=f"restore it from a copy, or put the originals in {BACKUPS} back by hand and "
-                            f"delete {FOLDER}",
+                            hint=_BY_HAND,
                         )
                     return None
         except OSError as error:
             raise storage_error(error) from error
         from toto_patcher.patching.state import State, from_bytes
 
-        return from_bytes(State, data, STATE)
+        return from_bytes(State, data, STATE, hint=_BY_HAND)
 
     def backup(self, digest: str) -> bytes:
         """The original with this fingerprint.

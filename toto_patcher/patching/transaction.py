@@ -202,6 +202,7 @@ class _Transaction:
         moves.append((STATE, old_bytes, new_bytes))
         run = os.urandom(8).hex()
         self.contents = {path: after for path, _, after in moves}
+        known = {file.pristine for file in old.files if file.backup and file.pristine} if old else set()
         keep = {file.pristine for file in new.files if file.backup} if new else set()
         self.journal: Journal = Journal(
             entries=tuple(
@@ -215,8 +216,9 @@ class _Transaction:
                 if before != after
             ),
             bytecode=tuple(str(change.path) for change in plan.pending),
-            new_backups=tuple(backups),
-            old_backups=tuple(sorted({f.pristine for f in old.files if f.backup and f.pristine} - keep)) if old else (),
+            # One that was missing is repaired for good, even if this transaction is undone.
+            new_backups=tuple(digest for digest in backups if digest not in known),
+            old_backups=tuple(sorted(known - keep)),
             new_folders=tuple(str(folder) for folder in folders),
             old_folders=tuple(folder for folder in old.folders if not new or folder not in new.folders) if old else (),
         )
