@@ -13,11 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import DriftError, StorageError
+from toto_patcher.errors import DriftError, StorageError, TotoPatchError
 from toto_patcher.patching import journal as recovery
 from toto_patcher.patching import preflight
 from toto_patcher.patching.change import Plan, fingerprint
@@ -27,6 +26,8 @@ from toto_patcher.patching.safe_files import Tree, storage_error
 from toto_patcher.patching.store import BACKUPS, FOLDER, STATE, Store
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from toto_patcher.patching.state import Journal, State
 
 __all__ = ["Pending", "Recovery", "commit", "exclusive", "pending", "recover"]
@@ -132,6 +133,8 @@ def commit(
         LockedError: another process is writing.
         KeyboardInterrupt: the tree is as it was, or wholly new if everything had been written.
     """
+    from datetime import datetime, timezone
+
     created = (now or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="seconds")
 
     def attempt(tree: Tree, *, write: bool) -> tuple[bool, State | None]:
@@ -293,7 +296,9 @@ class _Transaction:
             if found is not None and found[0] == recovery.PREPARE:
                 recovery.clear(self.tree, *found, forward=False)
             elif found is not None:
-                recovery.go_back(self.tree, *found)
+                kept = recovery.go_back(self.tree, *found).kept
+                if kept and isinstance(error, TotoPatchError):
+                    error.hint = f"{error.hint or ''}; an edit saved meanwhile is in {', '.join(map(str, kept))}"
         except OSError as second:
             named = storage_error(second, hint="run `toto-patch recover` when the disk works again")
             cause = storage_error(error).message if isinstance(error, OSError) else str(error)
