@@ -39,8 +39,8 @@ class CachedAttention:
             steps = self.rotary_emb.get_seq_pos(
                 q.shape[self.rotary_emb.default_seq_dim], dtype=q.dtype, device=q.device
             )
-            # Added in 32 bits or more and rounded once, as a GPU adds a Python integer. (A CPU rounds the integer first:
-            # the same for one step at a time, which is all that the model decodes.)
+            # Added in 32 bits or more and rounded once, as a GPU adds a Python integer. A CPU rounds the integer first:
+            # the same for one step at a time, which is all that the model decodes.
             exact = torch.promote_types(q.dtype, torch.float32)
             seq_pos = (steps.to(exact) + position).to(q.dtype)
             q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)
