@@ -18,7 +18,8 @@ class CachedAttention:
     run_attention: Callable[..., torch.Tensor]
     rearrange_output: Callable[..., torch.Tensor]
 
-    @torch.compiler.disable(recursive=False)
+    # Not torch.compiler.disable(recursive=False): its wrapper makes Dynamo examine the frame anew at every call.
+    @torch._dynamo.decorators.skip
     def _forward_with_cache(
         self, layer_idx: int, inputs: torch.Tensor, attention_mask: Any, kv_cache: Any
     ) -> torch.Tensor:
@@ -56,11 +57,13 @@ class CachedAttention:
         kv_cache: Any,
     ) -> torch.Tensor:
         batch, variates, seq_len, _ = shape
-        seq_pos_offset = kv_cache.seq_len(layer_idx)
+        # Without a rotary embedding upstream attends as if nothing were cached; so does this.
+        seq_pos_offset = 0 if self.rotary_emb is None else kv_cache.seq_len(layer_idx)
         kv_cache.append(layer_idx, (k, v))
         k, v = kv_cache[layer_idx]
-        # The cache may hold another dtype than the one attention runs in, under mixed precision.
-        k, v = k.contiguous().to(q.dtype), v.contiguous().to(q.dtype)
+        # Views of the cache: the attention kernels take them as they are, so nothing is copied. Under mixed precision
+        # the cache may hold another dtype than the one attention runs in.
+        k, v = k.to(q.dtype), v.to(q.dtype)
         dropout = self.dropout if self.training else 0.0
         output = self.run_attention(attention_mask, q, k, v, seq_pos_offset, dropout, seq_len, variates)
         return self.wO(self.rearrange_output(output, batch, variates, seq_len))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import libcst as cst
 
 from toto_patcher.errors import RefusedError, UnknownSourceError, refuse_all
 from toto_patcher.patching import codemod
+from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition, parse_syntax
 from toto_patcher.patching.patch import Patch
@@ -42,6 +42,7 @@ def plan_selection(
     touched: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
     for patch in selection:
         refusals += _uses_elsewhere(original, patch)
+        refusals += broken_assumptions(original, patch)
         for class_name, transform in patch.transforms.items():
             try:
                 targets = _targets(original, patch, class_name)
@@ -145,6 +146,8 @@ def unified_diff(plan: Plan) -> str:
 
 
 def _file_diff(change: FileChange) -> str:
+    import difflib
+
     before, after = _lines(change.before), _lines(change.after)
     old = f"a/{change.path}" if change.before is not None else "/dev/null"
     new = f"b/{change.path}" if change.after is not None else "/dev/null"

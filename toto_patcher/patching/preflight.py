@@ -25,16 +25,21 @@ def check_plan(tree: Tree, plan: Plan, state: State | None) -> None:
         RefusedError, RefusedGroup: with every file that drifted, is unsafe or does not match the state.
         OSError: a file or its folder is read-only.
     """
+    refuse_all(refusals(tree, plan, state))
+    for change in plan.pending:
+        if change.before is not None:
+            tree.check_writable(change.path)
+        tree.check_writable(_nearest_folder(tree, change.path.parent))
+
+
+def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
+    """Every reason not to write this plan but for what the file system allows, so that a dry run knows them too."""
     refusals = [refusal for change in plan.changes if (refusal := _refusal(tree, change)) is not None]
     paths = [change.path for change in plan.changes]
     if len(set(paths)) != len(paths):
         refusals.append(RefusedError("the plan names a file twice"))
     refusals.extend(_contradictions(plan, state))
-    refuse_all(refusals)
-    for change in plan.pending:
-        if change.before is not None:
-            tree.check_writable(change.path)
-        tree.check_writable(_nearest_folder(tree, change.path.parent))
+    return refusals
 
 
 def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:

@@ -12,7 +12,7 @@ from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.safe_files import Tree
 from toto_patcher.patching.system_errors import storage_error
 
-if TYPE_CHECKING:  # pydantic takes tens of milliseconds to import; an unpatched checkout never needs it
+if TYPE_CHECKING:  # an unpatched checkout never needs it
     from toto_patcher.patching.state import State
 
 FOLDER = PurePosixPath(".toto-patch")

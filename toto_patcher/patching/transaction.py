@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ from toto_patcher.patching.system_errors import storage_error
 from toto_patcher.patching.writing import Transaction
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from toto_patcher.patching.state import State
 
 __all__ = ["Pending", "Recovery", "commit", "exclusive", "pending", "recover"]
@@ -132,6 +133,8 @@ def commit(
         LockedError: another process is writing.
         KeyboardInterrupt: the tree is as it was, or wholly new if everything had been written.
     """
+    from datetime import datetime, timezone
+
     created = (now or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="seconds")
 
     def attempt(tree: Tree, *, write: bool) -> tuple[bool, State | None]:

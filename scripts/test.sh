@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Makes .venv with what the tests need and runs the whole test suite. Arguments go to pytest: scripts/test.sh -k vendor
+# Needs Python 3.10+, git, a C compiler and strace. Environment: PYTHON, TOTO_PATCH_TORCH (pins torch).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/_venv.sh
+. scripts/_venv.sh
+
+command -v strace >/dev/null ||
+  die 2 "the tests of the promises about files kill the program with strace, which is missing: apt-get install strace"
+command -v git >/dev/null || die 2 "the tests need git: apt-get install git"
+command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
+  die 2 "torch.compile needs a C compiler: apt-get install g++"
+ensure_venv test
+
+# What the tests start must find the tools of .venv, and nobody's settings.
+PATH="$PWD/.venv/bin:$PATH"
+export PATH
+unset TOTO_PATCH_ROOT PYTHONPATH
+say "pytest -n 2 $*"
+exec .venv/bin/python -m pytest -n 2 "$@"

@@ -1,0 +1,227 @@
+"""The scripts: what they answer, what they install and when, and that the demonstration can fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.sh"))
+ENTRY_POINTS = [*(path for path in SCRIPTS if not path.name.startswith("_")), REPOSITORY / ".ci" / "run"]
+
+
+def executable(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, REPOSITORY / ".ci" / "run"], ids=lambda path: path.name)
+def test_bash_can_parse_it(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("script", ENTRY_POINTS, ids=lambda path: path.name)
+def test_it_is_executable_and_stops_at_errors(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in script.read_text()
+
+
+# pre_deploy.sh
+
+
+@pytest.fixture
+def pre_deploy(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a copy of the script, so that the toto-patch of this working tree is the one on the PATH."""
+    script = tmp_path / "deployed" / "scripts" / "pre_deploy.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "pre_deploy.sh", script)
+    executable(
+        tmp_path / "bin" / "toto-patch",
+        f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m toto_patcher "$@"\n',
+    )
+
+    def run(*arguments: str | Path, toto_patch: str | None = None) -> subprocess.CompletedProcess[str]:
+        if toto_patch is not None:
+            executable(tmp_path / "bin" / "toto-patch", f"#!/bin/sh\n{toto_patch}\n")
+        environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+        environment.pop("TOTO_PATCH_ROOT", None)
+        return subprocess.run(
+            ["bash", script, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_pre_deploy_is_ready_only_for_a_patched_and_whole_tree(
+    pre_deploy: Callable[..., subprocess.CompletedProcess[str]],
+    fresh_toto: Callable[[str, Path], Path],
+    tmp_path: Path,
+) -> None:
+    root = fresh_toto("0.2.0", tmp_path)
+    unpatched = pre_deploy("--root", root)
+    assert (unpatched.returncode, "the tree is not patched" in unpatched.stderr) == (1, True)
+
+    subprocess.run([tmp_path / "bin" / "toto-patch", "--root", root, "apply", "--backup"], check=True)
+    patched = pre_deploy("--root", root)
+    assert (patched.returncode, patched.stdout.splitlines()[-1]) == (0, "pre-deploy: ready")
+
+    with (root / "toto" / "model" / "util.py").open("a") as stream:
+        stream.write("# edited since\n")
+    drifted = pre_deploy("--root", root)
+    assert (drifted.returncode, "not what toto-patch wrote" in drifted.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ((), "verify-only"),
+        (("--numerics",), "verify-only --numerics"),
+        (("--quick",), "verify-only --numerics --quick"),
+        (("--checkpoint", "a b", "--root", "c d"), "--root c d verify-only --numerics --checkpoint a b"),
+    ],
+)
+def test_pre_deploy_hands_over_its_options(
+    pre_deploy: Callable[..., subprocess.CompletedProcess[str]], given: tuple[str, ...], passed: str
+) -> None:
+    assert pre_deploy(*given, toto_patch='echo "$@"').stdout.splitlines()[0] == passed
+
+
+@pytest.mark.parametrize("status", [1, 2, 3, 4, 5, 130])
+def test_pre_deploy_fails_with_the_status_and_a_reason(
+    pre_deploy: Callable[..., subprocess.CompletedProcess[str]], status: int
+) -> None:
+    done = pre_deploy(toto_patch=f"exit {status}")
+    assert done.returncode == status
+    assert "NOT READY" in done.stderr
+
+
+@pytest.mark.parametrize("given", [("--nonsense",), ("--root",)])
+def test_pre_deploy_refuses_what_it_does_not_know(
+    pre_deploy: Callable[..., subprocess.CompletedProcess[str]], given: tuple[str, ...]
+) -> None:
+    done = pre_deploy(*given, toto_patch="exit 0")
+    assert (done.returncode, "usage:" in done.stderr) == (2, True)
+
+
+# .venv and test.sh
+
+
+@pytest.fixture
+def ensure_venv(tmp_path: Path) -> Callable[..., list[str]]:
+    """Runs ensure_venv in a folder whose .venv has a Python that only writes down how it is called."""
+    executable(tmp_path / ".venv" / "bin" / "python", '#!/bin/sh\necho "$@" >>calls\n')
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+
+    def run(extra: str, torch: str = "") -> list[str]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        program = f". {REPOSITORY}/scripts/_venv.sh; ensure_venv {extra}"
+        environment = {**os.environ, "TOTO_PATCH_TORCH": torch}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", program], cwd=tmp_path, env=environment, check=True)
+        return [line for line in calls.read_text().splitlines() if "install" in line]
+
+    return run
+
+
+def test_the_environment_is_installed_once(ensure_venv: Callable[..., list[str]], tmp_path: Path) -> None:
+    (first,) = ensure_venv("test")
+    assert first.endswith("--editable .[test]")
+    assert ensure_venv("test") == []
+    with (tmp_path / "pyproject.toml").open("a") as stream:
+        stream.write("# changed\n")
+    assert len(ensure_venv("test")) == 1
+    assert ensure_venv("test") == []
+
+
+def test_a_pinned_torch_is_asked_for_and_unpinned_means_again(ensure_venv: Callable[..., list[str]]) -> None:
+    (pinned,) = ensure_venv("dev", torch="2.13.0")
+    assert pinned.endswith("--editable .[dev] torch==2.13.0")
+    assert ensure_venv("dev", torch="2.13.0") == []
+    assert len(ensure_venv("dev")) == 1
+
+
+def test_a_larger_extra_serves_a_smaller_one_and_not_the_reverse(ensure_venv: Callable[..., list[str]]) -> None:
+    assert len(ensure_venv("demo")) == 1
+    assert len(ensure_venv("test")) == 1
+    assert len(ensure_venv("dev")) == 1
+    assert ensure_venv("test") == ensure_venv("demo") == []
+
+
+def test_an_installation_that_failed_is_tried_again(ensure_venv: Callable[..., list[str]], tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    good = python.read_text()
+    executable(python, good + 'case "$*" in *install*) exit 1;; esac\n')
+    with pytest.raises(subprocess.CalledProcessError):
+        ensure_venv("test")
+    executable(python, good)
+    assert len(ensure_venv("test")) == 1
+
+
+def test_the_test_script_says_that_strace_is_missing(tmp_path: Path) -> None:
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for tool in ("bash", "dirname"):
+        found = shutil.which(tool)
+        assert found is not None
+        (bare / tool).symlink_to(found)
+    done = subprocess.run(
+        [bare / "bash", REPOSITORY / "scripts" / "test.sh"],
+        env={"PATH": str(bare)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "apt-get install strace" in done.stderr
+
+
+# forecast_demo.py
+
+
+def demonstrate(original: Path, patched: Path, picture: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, REPOSITORY / "scripts" / "forecast_demo.py", *more]
+    command += ["--original", original, "--patched", patched, "--output", picture]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_demonstration_draws_two_equal_forecasts_and_owns_up_to_random_weights(
+    toto_release: Callable[[str], Path], fresh_toto: Callable[[str, Path], Path], tmp_path: Path
+) -> None:
+    done = demonstrate(toto_release("0.2.0"), fresh_toto("0.2.0", tmp_path), tmp_path / "out" / "picture.png")
+    assert done.returncode == 0, done.stderr
+    assert "RANDOM WEIGHTS" in done.stdout
+    assert "two samples: 0.0e+00" in done.stdout
+    assert (tmp_path / "out" / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demonstration_fails_when_the_forecasts_differ(
+    toto_release: Callable[[str], Path], fresh_toto: Callable[[str, Path], Path], tmp_path: Path
+) -> None:
+    wrong = fresh_toto("0.2.0", tmp_path)
+    with (wrong / "toto" / "inference" / "forecaster.py").open("a") as stream:
+        stream.write(
+            "\n_right = TotoForecaster.forecast\n"
+            "def _wrong(self, *args, **kwargs):\n"
+            "    result = _right(self, *args, **kwargs)\n"
+            "    return Forecast(mean=result.mean, samples=result.samples + 0.01)\n"
+            "TotoForecaster.forecast = _wrong\n"
+        )
+    done = demonstrate(toto_release("0.2.0"), wrong, tmp_path / "picture.png")
+    assert (done.returncode, "differ" in done.stderr) == (5, True), done.stderr
+
+
+def test_the_demonstration_writes_no_weights_into_a_folder_that_has_none(
+    toto_release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = toto_release("0.2.0")
+    done = demonstrate(root, root, tmp_path / "picture.png", "--checkpoint", tmp_path)
+    assert (done.returncode, f"no config.json in {tmp_path}" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []

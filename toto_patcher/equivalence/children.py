@@ -1,0 +1,91 @@
+"""Starts worker processes, follows their progress, and reads back what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toto_patcher.equivalence.worker import FAILURE_FILE, Job
+
+WORKER = "toto_patcher.equivalence.worker"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one job of a child left behind.
+
+    Attributes:
+        facts: its ``facts.json``; empty when it ended before writing it.
+        arrays: its ``arrays.npz``.
+        failure: the end of what it wrote to stderr, when it ended early.
+    """
+
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, Any]
+    failure: str = ""
+
+
+class Child:
+    """One worker process that runs jobs in order."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path, on_line: Callable[[dict[str, str]], None]) -> None:
+        self.jobs = tuple(jobs)
+        self._stderr = (folder / "stderr.txt").open("w+")
+        command = [sys.executable, "-B", "-m", WORKER, *(str(job.save()) for job in jobs)]
+        # A neutral folder: with -m, the current one comes first on sys.path and could hold another package `toto`.
+        self._process = subprocess.Popen(
+            command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=self._stderr, text=True
+        )
+        self._reader = threading.Thread(target=self._read, args=(on_line,), daemon=True)
+        self._reader.start()
+
+    def _read(self, on_line: Callable[[dict[str, str]], None]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith('{"kind"'):
+                on_line(json.loads(line))
+
+    def wait(self) -> list[Outcome]:
+        """Waits for the end and reads the results of each job."""
+        self._process.wait()
+        self._reader.join()
+        self._stderr.seek(0)
+        failure = self._stderr.read()[-2000:].strip() or f"exit status {self._process.returncode}"
+        self._stderr.close()
+        return [_read_outcome(Path(job.out), failure) for job in self.jobs]
+
+    def stop(self) -> None:
+        """Ends the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
+
+
+def _environment() -> dict[str, str]:
+    """This environment, with our own package findable whether or not it is installed."""
+    home = str(Path(__file__).resolve().parents[2])
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+
+
+def _read_outcome(out: Path, failure: str) -> Outcome:
+    import numpy as np
+
+    if not (out / "facts.json").is_file():
+        own = out / FAILURE_FILE
+        return Outcome({}, {}, own.read_text() if own.is_file() else failure)
+    facts = json.loads((out / "facts.json").read_text())
+    with np.load(out / "arrays.npz", allow_pickle=False) as stored:
+        return Outcome(facts, {key: stored[key] for key in stored.files})

@@ -1,0 +1,220 @@
+"""From what the children wrote to the checks of the ladder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from toto_patcher.equivalence import scoring
+from toto_patcher.equivalence.cases import BY_NAME, Case
+from toto_patcher.equivalence.children import Outcome
+from toto_patcher.equivalence.report import Check
+from toto_patcher.equivalence.scoring import Score
+from toto_patcher.errors import RefusedError
+from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.checkout import Checkout
+
+ORIGINAL, PATCHED, COMPILED = "original", "patched", "compiled"
+Outcomes = Mapping[str, Outcome]
+
+RATIO = "times the original's error"
+OF_ALLOWED = "of the rounding allowed"
+COUNT = "count"
+COUNTERS = {
+    "recompilations": "compilations after a warm-up of two forecasts",
+    "cudagraph_skips": "graphs that could not run as CUDA graphs",
+    "limit_hits": "frames that hit the recompile limit",
+}
+
+
+def judge(
+    original_root: Path,
+    patched_root: Path,
+    by_shape: Mapping[str, Outcomes],
+    expected: Collection[PurePosixPath] | None,
+) -> tuple[list[Check], dict[str, Any]]:
+    """All checks in the ladder's order, and the facts worth reporting.
+
+    Raises:
+        RefusedError: the original did not run.
+    """
+    for outcomes in by_shape.values():
+        _require_original(outcomes[ORIGINAL])
+    checks = [_trees(original_root, patched_root, expected), _processes(original_root, patched_root, by_shape)]
+    for shape, outcomes in by_shape.items():
+        broken = [role for role, outcome in outcomes.items() if not outcome.facts]
+        checks += [_crashed(role, shape, outcomes[role]) for role in broken]
+        if PATCHED in outcomes and PATCHED not in broken:
+            checks += _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
+        if COMPILED in outcomes and COMPILED not in broken:
+            checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED])
+    return sorted(checks, key=lambda check: check.step), _facts(by_shape)
+
+
+def _require_original(outcome: Outcome) -> None:
+    failure = outcome.failure
+    if outcome.facts and outcome.facts["errors"]:
+        case, failure = next(iter(outcome.facts["errors"].items()))
+        failure = f"{case}: {failure}"
+    if failure:
+        last = failure.strip().splitlines()[-1]
+        raise RefusedError(
+            f"the original tree does not run, so there is nothing to compare with: {last}",
+            hint="Install what it needs with: pip install 'toto-patch[runtime]'; then try a forecast with it.",
+        )
+
+
+def _hashes(root: Path) -> dict[PurePosixPath, str]:
+    checkout = Checkout.open(root)
+    return {path: fingerprint(checkout.read(path)) for path in checkout.sources}
+
+
+def _trees(original_root: Path, patched_root: Path, expected: Collection[PurePosixPath] | None) -> Check:
+    original, patched = _hashes(original_root), _hashes(patched_root)
+    differing = {path for path in {*original, *patched} if original.get(path) != patched.get(path)}
+    wrong = set() if expected is None else differing ^ set(expected)
+    listed = ", ".join(map(str, sorted(differing))) or "no file"
+    detail = f"differ in {listed}"
+    if wrong:
+        detail += f"; not as planned: {', '.join(map(str, sorted(wrong)))}"
+    first = str(min(wrong)) if wrong else ""
+    return Check("trees", 1, len({*original, *patched}), len(wrong), 0, COUNT, first, not wrong, detail)
+
+
+def _processes(original_root: Path, patched_root: Path, by_shape: Mapping[str, Outcomes]) -> Check:
+    """Each child imported the tree it was meant to, from files as they are on disk, in a process of its own."""
+    faults: list[str] = []
+    imported = 0
+    roots = {ORIGINAL: original_root, PATCHED: patched_root, COMPILED: patched_root}
+    for outcomes in by_shape.values():
+        alive = {role: outcome.facts for role, outcome in outcomes.items() if outcome.facts}
+        for role, facts in alive.items():
+            root = roots[role].resolve()
+            if Path(facts["root"]) != root:
+                faults.append(f"{role} ran {facts['root']}")
+            for path, digest in facts["imported"].items():
+                imported += 1
+                if fingerprint((root / path).read_bytes()) != digest:
+                    faults.append(f"{role} imported other bytes of {path}")
+            if facts["checkpoint"] != outcomes[ORIGINAL].facts["checkpoint"]:
+                faults.append(f"{role} loaded other weights")
+        if len({facts["pid"] for facts in alive.values()}) != len(alive):
+            faults.append("two trees shared a process")
+    detail = "; ".join(faults) or "each tree ran in its own process, from the files on disk, on the same weights"
+    return Check("processes", 1, imported, len(faults), 0, COUNT, faults[0] if faults else "", not faults, detail)
+
+
+def _crashed(role: str, shape: str, outcome: Outcome) -> Check:
+    last = outcome.failure.splitlines()[-1] if outcome.failure else "no message"
+    return Check(f"runs/{role}/{shape}", 1, 0, math.inf, 0, COUNT, role, False, f"the {role} tree did not run: {last}")
+
+
+def _split(arrays: Mapping[str, Any], kind: str, scored_by: str, case_kind: str, sixteen: bool) -> Iterator[Any]:
+    for case, tensor, array in scoring.pick(arrays, kind, scored_by):
+        if case.kind == case_kind and case.sixteen_bit == sixteen:
+            yield case, tensor, array, f"{case.name}|{scored_by}|{tensor}"
+
+
+def _errors(outcome: Outcome, kind: str, case_kinds: Collection[str], sixteen: bool | None = None) -> dict[str, str]:
+    found = {}
+    for key, text in outcome.facts["errors"].items():
+        found_kind, name = key.split("|", 1)
+        case: Case = BY_NAME[name]
+        if found_kind == kind and case.kind in case_kinds and sixteen in (None, case.sixteen_bit):
+            found[name] = text
+    return found
+
+
+def _missing(case: Case, tensor: str) -> Score:
+    return Score(case.name, tensor, math.inf, f"{tensor}: missing")
+
+
+def _against_reference(
+    original: Outcome, other: Outcome, kind: str, case_kind: str, sixteen: bool, only: Collection[str] | None = None
+) -> list[Score]:
+    scores = []
+    for case, tensor, reference, key in _split(original.arrays, "reference", "scored", case_kind, sixteen):
+        if (only is not None and case.name not in only) or case.name in _errors(other, kind, (case_kind,)):
+            continue
+        patched = other.arrays.get(f"{kind}|{key}")
+        eager = original.arrays[f"eager|{key}"]
+        scores.append(
+            _missing(case, tensor) if patched is None else scoring.scored(case, tensor, reference, eager, patched)
+        )
+    return scores
+
+
+def _against_original(
+    original: Outcome, patched: Outcome, scored_by: str, case_kind: str, sixteen: bool
+) -> list[Score]:
+    compare = {"direct": scoring.direct, "exact": scoring.exact, "seeded": scoring.seeded}[scored_by]
+    scores = []
+    for case, tensor, array, key in _split(original.arrays, "eager", scored_by, case_kind, sixteen):
+        if case.name in _errors(patched, "eager", (case_kind,)):
+            continue
+        found = patched.arrays.get(f"eager|{key}")
+        scores.append(_missing(case, tensor) if found is None else compare(case, tensor, array, found))
+    return scores
+
+
+def _eager(shape: str, original: Outcome, patched: Outcome) -> list[Check]:
+    """Steps 2, 3 and 4."""
+    checks = []
+    for sixteen, name in ((False, "float32"), (True, "bfloat16")):
+        bound = scoring.FACTOR[sixteen]
+        for step, kind, title in ((2, "teacher", "teacher-forced"), (3, "point", "point-forecasts")):
+            errors = _errors(patched, "eager", (kind,), sixteen)
+            scores = _against_reference(original, patched, "eager", kind, sixteen)
+            if scores or errors:
+                checks.append(scoring.worst(f"{title}/{shape}/{name}", step, scores, bound, RATIO, errors))
+        for step, kind, scored_by, title in (
+            (2, "teacher", "direct", "cached-keys"),
+            (2, "attention", "direct", "attention-layer"),
+            (4, "samples", "seeded", "same-seed"),
+        ):
+            errors = _errors(patched, "eager", (kind,), sixteen)
+            scores = _against_original(original, patched, scored_by, kind, sixteen)
+            if scores or errors:
+                checks.append(scoring.worst(f"{title}/{shape}/{name}", step, scores, 1.0, OF_ALLOWED, errors))
+    scores = [
+        score
+        for kind in ("cache", "teacher", "attention")
+        for sixteen in (False, True)
+        for score in _against_original(original, patched, "exact", kind, sixteen)
+    ]
+    errors = _errors(patched, "eager", ("cache",))
+    return [*checks, scoring.worst(f"cache-methods/{shape}", 2, scores, 0.0, "equal to the bit", errors)]
+
+
+def _compiled(shape: str, original: Outcome, compiled: Outcome) -> list[Check]:
+    """Step 6."""
+    checks = []
+    counts: Mapping[str, Mapping[str, int]] = compiled.facts["compiler"]
+    for sixteen, name in ((False, "float32"), (True, "bfloat16")):
+        errors = _errors(compiled, "compiled", ("point",), sixteen)
+        scores = _against_reference(original, compiled, "compiled", "point", sixteen, only=counts)
+        if scores or errors:
+            bound = scoring.FACTOR[sixteen]
+            checks.append(scoring.worst(f"compiled/{shape}/{name}", 6, scores, bound, RATIO, errors))
+    for counter, meaning in COUNTERS.items():
+        found = {case: values[counter] for case, values in counts.items()}
+        if found:
+            case = max(found, key=lambda name: found[name])
+            worst = found[case]
+            title = f"{counter.replace('_', '-')}/{shape}"
+            checks.append(
+                Check(title, 6, len(found), worst, 0, COUNT, case if worst else "", worst == 0, f"{worst} {meaning}")
+            )
+    return checks
+
+
+def _facts(by_shape: Mapping[str, Outcomes]) -> dict[str, Any]:
+    first = next(iter(by_shape.values()))[ORIGINAL].facts
+    compiler = {
+        shape: dict(outcomes[COMPILED].facts.get("compiler", {}))
+        for shape, outcomes in by_shape.items()
+        if COMPILED in outcomes
+    }
+    return {name: first[name] for name in ("python", "torch", "abilities")} | {"compiler": compiler}

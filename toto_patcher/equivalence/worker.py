@@ -1,0 +1,154 @@
+"""The child process: imports one tree, runs cases on it, writes arrays and facts.
+
+    python -m toto_patcher.equivalence.worker JOB.json [JOB.json ...]
+
+Several jobs run one after the other in one process, each with its own tree. On stdout each finished run is one line of
+JSON; ``arrays.npz`` and ``facts.json`` are in the job's folder ``out``, the facts written last. A job that could not
+run leaves ``failure.txt`` instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FAILURE_FILE = "failure.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child process is asked to do.
+
+    Attributes:
+        root: the tree.
+        out: an existing folder for the results.
+        shape: name of a model shape whose checkpoint is made here; or empty.
+        checkpoint: folder with config.json and model.safetensors, where there is no shape.
+        eager: names of the cases to run eagerly.
+        reference: those to run in float64 as well.
+        compiled: those to run compiled as well.
+        mode: of ``torch.compile``.
+        device: where to run.
+    """
+
+    root: str
+    out: str
+    shape: str = ""
+    checkpoint: str = ""
+    eager: list[str] = field(default_factory=list)
+    reference: list[str] = field(default_factory=list)
+    compiled: list[str] = field(default_factory=list)
+    mode: str = "default"
+    device: str = "cpu"
+
+    def save(self) -> Path:
+        """Writes the job into its own folder and returns the file."""
+        path = Path(self.out) / "job.json"
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+
+def _configure() -> None:
+    """One thread and deterministic algorithms: two runs of one tree give the same bits."""
+    import torch
+
+    sys.dont_write_bytecode = True
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_float32_matmul_precision("highest")
+
+
+def execute(job: Job) -> None:
+    """Runs one job.
+
+    Raises:
+        TotoPatchError: the tree cannot be found or Python imported another one.
+    """
+    import torch
+
+    from toto_patcher.equivalence import cases, models
+    from toto_patcher.equivalence import tree as trees
+    from toto_patcher.equivalence.runs import Runner
+
+    tree = trees.load(Path(job.root))
+    try:
+        folder = Path(job.checkpoint or job.out)
+        if job.shape:
+            shape = models.SHAPES[job.shape]
+            with torch.device("meta"):
+                made = tree.model(**shape.config(), use_memory_efficient_attention=False)
+            parameters = {name: tuple(value.shape) for name, value in made.state_dict().items()}
+            checkpoint = models.write_checkpoint(shape, parameters, folder)
+        else:
+            checkpoint = models.checkpoint_fingerprints(folder)
+        runner = Runner(tree, folder, job.device)
+        able = tree.abilities()
+        results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
+        errors: dict[str, str] = {}
+        counts: dict[str, dict[str, int]] = {}
+        for kind, names in (("eager", job.eager), ("reference", job.reference), ("compiled", job.compiled)):
+            for case in cases.by_name(names):
+                if not case.needs <= frozenset(able):
+                    continue
+                try:
+                    if kind == "compiled":
+                        from toto_patcher.equivalence import compiled
+
+                        arrays, counts[case.name] = compiled.run(runner, case, job.mode)
+                    else:
+                        arrays = runner.run(case, reference=kind == "reference")
+                    results[kind].update(arrays)
+                except Exception:  # a case that breaks is a finding about the tree, the others still run
+                    errors[f"{kind}|{case.name}"] = traceback.format_exc(limit=-4)
+                print(json.dumps({"kind": kind, "case": case.name}), flush=True)
+        facts = {
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "root": str(tree.root),
+            "imported": tree.fingerprints(),
+            "abilities": able,
+            "checkpoint": checkpoint,
+            "errors": errors,
+            "compiler": counts,
+        }
+    finally:
+        tree.unload()
+    _write(Path(job.out), results, facts)
+
+
+def _write(out: Path, results: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
+    import numpy as np
+
+    flat = {f"{kind}|{name}": array for kind, arrays in results.items() for name, array in arrays.items()}
+    np.savez(out / "arrays.npz", allow_pickle=False, **flat)
+    (out / "facts.json").write_text(json.dumps(facts, indent=1))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the jobs named on the command line."""
+    _configure()
+    failed = 0
+    jobs = [Job(**json.loads(Path(path).read_text())) for path in arguments]
+    if not any(job.compiled for job in jobs):
+        # Compiling takes longest; the other processes give way, so that the whole ends sooner on few cores.
+        os.nice(5)
+    for job in jobs:
+        try:
+            execute(job)
+        except Exception:  # a tree that does not even load is a finding, the jobs after it still run
+            (Path(job.out) / FAILURE_FILE).write_text(traceback.format_exc())
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
