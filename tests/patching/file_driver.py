@@ -7,6 +7,7 @@ alone, without the interpreter's start. Answers are lines too: the child's id, t
 from __future__ import annotations
 
 import ctypes
+import datetime  # noqa: F401 - like `state` below: an import in the child would be traced with it
 import json
 import mmap
 import os
@@ -21,7 +22,7 @@ from file_trees import SELECTIONS, plan_for
 
 from toto_patcher.errors import RefusedGroup, TotoPatchError
 from toto_patcher.patching import renames, restore, transaction
-from toto_patcher.patching import state as _preloaded  # noqa: F401 - an import in the child would be traced with it
+from toto_patcher.patching import state as _preloaded  # noqa: F401
 from toto_patcher.patching.change import Plan
 from toto_patcher.patching.store import Store
 
