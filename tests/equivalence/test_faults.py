@@ -43,7 +43,14 @@ def test_there_are_enough_faults_and_no_name_twice() -> None:
     assert len(set(names)) == len(names) >= 40
 
 
-SOURCE = "class Cache:\n    def read(self, i):\n        return self.k[: self.n[i]]\n\n    def write(self, i):\n        self.n[i] = 0\n"
+SOURCE = """
+class Cache:
+    def read(self, i):
+        return self.k[: self.n[i]]
+
+    def write(self, i):
+        self.n[i] = 0
+"""
 
 
 def test_planting_changes_only_the_named_method() -> None:
