@@ -95,7 +95,10 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
     repo = _open(root)
     names = [str(root / path) for path in paths]
     try:
-        repo.git.add("--all", "--", *names)
+        repo.git.add("--update", "--", *names)  # tracked files, also those that a pattern would ignore
+        new = [name for name in names if not repo.git.ls_files("--", name) and Path(name).exists()]
+        if new:
+            repo.git.add("--", *new)
         if not repo.git.diff("--cached", "--name-only"):
             return None
         repo.git.commit("--quiet", "--message", message)
@@ -149,5 +152,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 def _reason(stderr: str) -> str:
-    lines = [line.strip(" '") for line in stderr.splitlines() if line.strip(" '")]
-    return lines[-1].removeprefix("stderr: '") if lines else "no message"
+    """What git or a hook said, without GitPython's wrapping and git's hints."""
+    lines = [line.strip() for line in stderr.strip().removeprefix("stderr: '").removesuffix("'").splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("hint:")) or "no message"
