@@ -54,7 +54,7 @@ def transform(module: cst.Module) -> cst.Module:
         _require_known_uses(module, method)
     changed = cst.ensure_type(cache.visit(_HostIndex(allocator)), cst.ClassDef)
     _require_no_tensor_left(module, cache, changed)
-    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "PositionedCache")
+    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "PositionedCache", module)
     return module.with_changes(body=codemod.replaced(module.body, cache, codemod.append_methods(changed, added)))
 
 
@@ -106,7 +106,7 @@ def _is_host_value(value: cst.CSTNode) -> bool:
     if isinstance(value, cst.BinaryOperation):
         return isinstance(value.operator, cst.Multiply) and isinstance(value.left, cst.List)
     if isinstance(value, cst.Call):
-        return codemod.code(value.func) in ("list", "dict", "tuple")
+        return codemod.code(value.func) in ("list", "dict", "dict.fromkeys", "tuple")
     return isinstance(value, cst.List | cst.ListComp | cst.Dict | cst.DictComp | cst.Tuple)
 
 
@@ -163,6 +163,8 @@ def _require_known_uses(module: cst.Module, method: cst.FunctionDef) -> None:
         elif isinstance(node, cst.Call):
             if (call := _method_call(node)) and call[1] in WHOLE:
                 known.append(call[0])
+            if isinstance(node.func, cst.Attribute) and node.func.attr.value == "get":  # only dictionaries have it
+                known.append(node.func.value)
             if isinstance(node.func, cst.Name) and node.func.value in READERS:
                 known += [argument.value for argument in node.args]
     for use in uses:
@@ -232,13 +234,15 @@ class _HostIndex(cst.CSTTransformer):
         call = _method_call(original_node.value)
         if call and call[1] == "zero_" and _own(call[0]):
             own = codemod.code(call[0])
-            return cst.ensure_type(cst.parse_statement(f"{own} = [0] * len({own})"), cst.SimpleStatementLine).body[0]
+            # In place, as zero_() is: a shallow copy of the cache shares the index.
+            line = cst.parse_statement(f"{own}[:] = [0] * len({own})")
+            return cst.ensure_type(line, cst.SimpleStatementLine).body[0]
         return updated_node
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
-        """Reads: ``.item()``, ``int(...)`` of an element, ``.numel()``, ``.tolist()``."""
+        """Reads: ``.item()``, ``.tolist()`` and ``int(...)`` of an element, ``.numel()`` and ``.tolist()`` of all."""
         call = _method_call(updated_node)
-        if call and call[1] == "item" and self._holds_element(call[0]):
+        if call and call[1] in ("item", "tolist") and self._holds_element(call[0]):
             return _unwrapped(updated_node, call[0])
         if call and call[1] in WHOLE and _own(call[0]):
             return updated_node.with_changes(func=cst.Name(WHOLE[call[1]]), args=[cst.Arg(call[0])])

@@ -57,7 +57,8 @@ class CachedAttention:
         kv_cache: Any,
     ) -> torch.Tensor:
         batch, variates, seq_len, _ = shape
-        seq_pos_offset = kv_cache.seq_len(layer_idx)
+        # Without a rotary embedding upstream attends as if nothing were cached; so does this.
+        seq_pos_offset = 0 if self.rotary_emb is None else kv_cache.seq_len(layer_idx)
         kv_cache.append(layer_idx, (k, v))
         k, v = kv_cache[layer_idx]
         # Views of the cache: the attention kernels take them as they are, so nothing is copied. Under mixed precision

@@ -61,8 +61,26 @@ SHAPES = {
         "c6328f03e33648da",
     ),
 }
+# The cached path hands the rotary embedding the positions themselves, where `forward` hands it their offset.
+ROTARY = {
+    "rotate_queries_and_keys": (
+        "d5d7faa4b6c1d2a5",
+        "3dde616f01ff4008",
+        "fae2e1acae26c86e",
+        "18302d9ca49176a6",
+        "16e3285f954ba8e7",
+        "c59a0768399f828d",
+        "48a3f15255483531",
+        "19a9882c1cec5de5",
+        "52c665035b705b22",
+        "34273f7eeeb253c5",
+        "17afc4271423733c",
+        "ee78c1390828a0ca",
+        "2a41570e5b4d97ed",
+    ),
+}
 HAND_OVER = """\
-if kv_cache is not None and self.attention_axis == AttentionAxis.TIME:
+if self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position"):
     return self._forward_with_cache(layer_idx, inputs, attention_mask, kv_cache)
 """
 
@@ -76,11 +94,10 @@ def transform(module: cst.Module) -> cst.Module:
         if name in codemod.methods(attention):
             raise codemod.unmet(module, attention, f"{CLASS} already has a method {name}")
     _require_shapes(module, attention)
-    _refuse_overrides(module)
     forward = codemod.methods(attention)["forward"]
     body = codemod.replaced(attention.body.body, forward, _handing_over(forward))
     changed = attention.with_changes(body=attention.body.with_changes(body=body))
-    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention")
+    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention", module)
     return module.with_changes(body=codemod.replaced(module.body, attention, codemod.append_methods(changed, added)))
 
 
@@ -108,19 +125,6 @@ def _unknown(module: cst.Module, method: cst.FunctionDef, line: int, fault: str)
     return UnknownSourceError(f"{CLASS}.{method.name.value} {fault}", line=first + line - 1, hint=hint)
 
 
-def _refuse_overrides(module: cst.Module) -> None:
-    """The cached path would pass by a subclass's own version of what it replaces."""
-    family = {CLASS}
-    for node in module.body:
-        if isinstance(node, cst.ClassDef):
-            bases = {base.value.value for base in node.bases if isinstance(base.value, cst.Name)}
-            if bases & family:
-                family.add(node.name.value)
-                own = codemod.methods(node)
-                for name in sorted(SHAPES.keys() & own.keys()):
-                    raise codemod.unmet(module, own[name], f"{node.name.value} overrides {CLASS}.{name}")
-
-
 def _handing_over(forward: cst.FunctionDef) -> cst.FunctionDef:
     body = cst.ensure_type(forward.body, cst.IndentedBlock)
     start = 1 if forward.get_docstring() is not None else 0
@@ -135,5 +139,7 @@ PATCH = Patch(
     profiles=("graph-breaks",),
     requires=("kv-cache-tensor-index",),
     after=("kv-cache-tensor-index",),
+    assumes={"TimeAwareRotaryEmbedding": ROTARY},
+    sealed={CLASS: tuple(SHAPES)},
     edits={CLASS: 4},
 )

@@ -154,6 +154,13 @@ def test_a_plan_that_takes_patched_bytes_for_the_original_is_refused(root: Path)
         transaction.commit(Plan(root, tuple(changes), ("second",)), backup=True)
 
 
+def test_a_file_edited_before_its_first_patch_is_only_changed_by_a_plan_made_from_the_edit(root: Path) -> None:
+    (root / "toto/model/util.py").write_bytes(b"# edited\n")
+    with pytest.raises(DriftError, match="is not the original that the plan was made from"):
+        transaction.commit(plan_for(root, "first"), backup=True)
+    assert sources_on_disk(root) == {**sources("none"), "toto/model/util.py": b"# edited\n"}
+
+
 def test_a_revert_to_something_else_than_the_original_is_refused(root: Path) -> None:
     change = FileChange(PurePosixPath("LICENSE"), b"licence\n", b"licence\n", b"other")
     with pytest.raises(RefusedError, match="not to the original"):

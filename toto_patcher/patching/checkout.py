@@ -84,7 +84,7 @@ class Checkout:
         Raises:
             UnknownSourceError: a file that names the class does not parse.
         """
-        candidate = re.compile(rb"^\s*class[ \t]+" + class_name.encode() + rb"\b", re.MULTILINE)
+        candidate = re.compile(rb"(?:\A|[\r\n])\s*class[ \t]+" + class_name.encode() + rb"\b")
         found = []
         for path in self.sources:
             source = self.read(path)

@@ -14,6 +14,8 @@ import libcst as cst
 from toto_patcher.errors import UnknownSourceError
 
 NOTICE_MARK = "# Changed by toto-patch ("
+REPAIR = "Repair the file, or vendor Toto again: toto-patch vendor."
+UNSUPPORTED = "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class."
 
 
 def parse(source: bytes, path: PurePosixPath | None = None) -> cst.Module:
@@ -25,9 +27,11 @@ def parse(source: bytes, path: PurePosixPath | None = None) -> cst.Module:
     try:
         module = cst.parse_module(source)
     except cst.ParserSyntaxError as error:
-        raise UnknownSourceError(f"syntax error: {error.message}", path=path, line=error.raw_line) from error
-    except (UnicodeDecodeError, LookupError, ValueError) as error:
-        raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1) from error
+        raise UnknownSourceError(
+            f"syntax error: {error.message}", path=path, line=error.raw_line, hint=REPAIR
+        ) from error
+    except (UnicodeDecodeError, LookupError, ValueError, SyntaxError) as error:  # the last: a wrong coding cookie
+        raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1, hint=REPAIR) from error
     if module.bytes != source:
         raise UnknownSourceError(
             "libcst does not reproduce this file to the byte, so nothing in it may be edited",
@@ -58,7 +62,7 @@ def unmet(module: cst.Module, node: cst.CSTNode, message: str, hint: str | None 
     return UnknownSourceError(
         message,
         line=line_of(module, node),
-        hint=hint or "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class.",
+        hint=hint or UNSUPPORTED,
     )
 
 
@@ -75,7 +79,7 @@ def find_class(module: cst.Module, name: str) -> cst.ClassDef:
     """
     found = [node for node in module.body if isinstance(node, cst.ClassDef) and node.name.value == name]
     if len(found) != 1:
-        raise UnknownSourceError(f"expected one top-level class {name}, found {len(found)}", line=1)
+        raise UnknownSourceError(f"expected one top-level class {name}, found {len(found)}", line=1, hint=UNSUPPORTED)
     return found[0]
 
 
@@ -107,7 +111,8 @@ def require_import(module: cst.Module, name: str) -> None:
                 alias.asname is None and alias.evaluated_name == name for alias in statement.names
             ):
                 return
-    raise UnknownSourceError(f"the module does not say `import {name}` at its top level", line=1)
+    message = f"the module does not say `import {name}` at its top level"
+    raise UnknownSourceError(message, line=1, hint=f"Add that import to the file; another alias of {name} may stay.")
 
 
 @cache
@@ -134,13 +139,24 @@ def replaced(body: Sequence[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) ->
     return [new if item is old else item for item in body]
 
 
-def insertion(source: Path, class_name: str) -> list[cst.FunctionDef]:
-    """The methods of a class in a patch's own source file, ready to be put into another module.
+def insertion(source: Path, class_name: str, into: cst.Module) -> list[cst.FunctionDef]:
+    """The methods of a class in a patch's own source file, ready to be put into the module ``into``.
 
-    Annotations that name anything but builtins and ``torch`` are dropped, since the other module may not know them.
+    Annotations that name anything but builtins and ``torch`` are dropped, since the other module may not know them;
+    lines inside of docstrings end as the other module's lines do.
     """
     node = find_class(cst.parse_module(source.read_bytes()), class_name)
-    return [_portable(item) for item in node.body.body if isinstance(item, cst.FunctionDef)]
+    added = [_portable(item) for item in node.body.body if isinstance(item, cst.FunctionDef)]
+    return [cst.ensure_type(item.visit(_LineEnds(into.default_newline)), cst.FunctionDef) for item in added]
+
+
+class _LineEnds(cst.CSTTransformer):
+    def __init__(self, newline: str) -> None:
+        super().__init__()
+        self._newline = newline
+
+    def leave_SimpleString(self, original_node: cst.SimpleString, updated_node: cst.SimpleString) -> cst.SimpleString:  # noqa: N802
+        return updated_node.with_changes(value=updated_node.value.replace("\n", self._newline))
 
 
 def _portable(function: cst.FunctionDef) -> cst.FunctionDef:

@@ -30,6 +30,9 @@ class Patch:
         conflicts: ids that cannot be selected together with this one.
         tested_on: releases of toto-ts that the golden diffs and the tests cover.
         private: attribute names whose meaning the patch changes; a use of one in any other file refuses the patch.
+        assumes: class name -> method -> the shapes of its statements (``patching.shape``). The patch does not change
+            these classes but relies on what they compute; another shape refuses the patch.
+        sealed: class name -> methods that no subclass may override, for the patch takes over their work.
         edits: target class name -> number of source edits expected (methods and statements changed or added).
         folder: where the patch lives; its name, with dashes, is the id. Filled in by the loader.
     """
@@ -43,6 +46,8 @@ class Patch:
     conflicts: tuple[str, ...] = ()
     tested_on: tuple[str, ...] = ("0.1.3", "0.1.4", "0.2.0")
     private: tuple[str, ...] = ()
+    assumes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    sealed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edits: Mapping[str, int] = field(default_factory=dict)
     folder: Path = Path()
 

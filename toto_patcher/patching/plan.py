@@ -11,6 +11,7 @@ import libcst as cst
 
 from toto_patcher.errors import RefusedError, UnknownSourceError, refuse_all
 from toto_patcher.patching import codemod
+from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition, parse_syntax
 from toto_patcher.patching.patch import Patch
@@ -41,6 +42,7 @@ def plan_selection(
     touched: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
     for patch in selection:
         refusals += _uses_elsewhere(original, patch)
+        refusals += broken_assumptions(original, patch)
         for class_name, transform in patch.transforms.items():
             try:
                 targets = _targets(original, patch, class_name)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import DriftError, StorageError
+from toto_patcher.errors import DriftError, StorageError, TotoPatchError
 from toto_patcher.patching import journal as recovery
 from toto_patcher.patching import preflight
 from toto_patcher.patching.change import Plan, fingerprint
@@ -296,7 +296,9 @@ class _Transaction:
             if found is not None and found[0] == recovery.PREPARE:
                 recovery.clear(self.tree, *found, forward=False)
             elif found is not None:
-                recovery.go_back(self.tree, *found)
+                kept = recovery.go_back(self.tree, *found).kept
+                if kept and isinstance(error, TotoPatchError):
+                    error.hint = f"{error.hint or ''}; an edit saved meanwhile is in {', '.join(map(str, kept))}"
         except OSError as second:
             named = storage_error(second, hint="run `toto-patch recover` when the disk works again")
             cause = storage_error(error).message if isinstance(error, OSError) else str(error)

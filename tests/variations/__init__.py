@@ -1,0 +1,9 @@
+"""The forms in which people vendor Toto, as generators that transform the real source (DESIGN section 3).
+
+Each takes a folder that holds an untouched ``toto/`` and rewrites it in place; none contains Toto's code.
+"""
+
+from . import annotations, cache_forms, foreign_edits, formatting, layout, lookalikes
+from .base import REGISTRY, Variation
+
+__all__ = ["REGISTRY", "Variation", "annotations", "cache_forms", "foreign_edits", "formatting", "layout", "lookalikes"]
