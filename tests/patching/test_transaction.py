@@ -93,6 +93,15 @@ def test_a_foreign_file_in_our_folder_stays(root: Path) -> None:
     assert Store(root).state() is None
 
 
+def test_bytecode_that_cannot_be_removed_is_no_reason_to_fail(root: Path) -> None:
+    stubborn = root / "toto/model/__pycache__/util.cpython-311.pyc"
+    stubborn.mkdir(parents=True)
+    for selection in ("first", "none"):
+        transaction.commit(plan_for(root, selection), backup=True)
+        assert transaction.pending(root) is None and sources_on_disk(root) == sources(selection)
+    assert stubborn.exists()
+
+
 def test_extended_attributes_survive(root: Path) -> None:
     path = root / "toto/model/util.py"
     os.setxattr(path, "user.origin", b"mirror")

@@ -231,7 +231,9 @@ def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: st
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         raise BackupError(f"is damaged: not JSON ({error})", path=path, line=line, hint=hint) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(content, dict) and type(version) is not int:
+        raise BackupError("is damaged: schema_version: not a number", path=path, hint=hint)
+    if version is not None and version != SCHEMA_VERSION:
         message = f"has schema version {version}, this toto-patch knows version {SCHEMA_VERSION}"
         raise BackupError(message, path=path, hint="use the toto-patch that wrote it, or a newer one")
     try:
