@@ -90,7 +90,7 @@ def execute(job: Job) -> None:
         else:
             checkpoint = models.checkpoint_fingerprints(folder)
         runner = Runner(tree, folder, job.device)
-        able = tree.abilities()
+        able = runner.able
         results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
         errors: dict[str, str] = {}
         counts: dict[str, dict[str, int]] = {}
