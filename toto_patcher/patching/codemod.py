@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -121,10 +121,16 @@ def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if not field.name.startswith(layout))
 
 
-@cache
-def _is_node(kind: Hashable) -> bool:
-    """``isinstance(x, cst.CSTNode)`` by the type of ``x``: asking an abstract class each time takes far longer."""
-    return isinstance(kind, type) and issubclass(kind, cst.CSTNode)
+_node_types: dict[type, bool] = {}
+
+
+def _is_node(value: object) -> bool:
+    """``isinstance(value, cst.CSTNode)``, remembered by type: asking an abstract class each time takes far longer."""
+    kind = type(value)
+    known = _node_types.get(kind)
+    if known is None:
+        known = _node_types[kind] = issubclass(kind, cst.CSTNode)
+    return known
 
 
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -132,11 +138,11 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield node
     for name in _child_fields(type(node)):
         child = getattr(node, name)
-        if _is_node(type(child)):
+        if _is_node(child):
             yield from walk(child)
         elif isinstance(child, list | tuple):
             for item in child:
-                if _is_node(type(item)):
+                if _is_node(item):
                     yield from walk(item)
 
 
