@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,7 @@ def test_a_commit_that_git_refuses_takes_the_patches_back(committed: Path, toto_
 
 def test_status_knows_where_git_stands(committed: Path, toto_patch: Run) -> None:
     edit(committed, UTIL, "import torch", "import torch  # mine")
+    os.utime(committed / ATTENTION, (1, 1))  # git would note in its index that only the time changed
     index = (committed / ".git" / "index").read_bytes()
     state = document(toto_patch("status", "--root", committed, "--json"))["git"]
     assert state["modified"] == [UTIL] and state["commit"] == git(committed, "rev-parse", "HEAD").strip()

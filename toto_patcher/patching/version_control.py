@@ -37,9 +37,9 @@ def git_state(root: Path) -> GitState | None:
 
     try:
         repo = _open(root)
-        modified = (
-            _lines(repo.git.diff("--name-only", "-z", "HEAD", "--", _literally(root))) if repo.head.is_valid() else ()
-        )
+        # `git diff` would write to the index what it learns on the way; `git status` can be told not to.
+        tracked = ("--porcelain", "--no-renames", "--untracked-files=no", "-z", "--", _literally(root))
+        modified = tuple(line[3:] for line in _lines(repo.git.status(*tracked)))
         commit = repo.head.commit.hexsha if repo.head.is_valid() else ""
         return GitState(
             commit, None if repo.head.is_detached else repo.active_branch.name, _ignores(repo, root), modified
