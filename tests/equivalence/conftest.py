@@ -35,13 +35,13 @@ def pair(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 
 def copy_model(source: Path, target: Path) -> Path:
-    """Copies the Python files of a tree with plain permissions."""
+    """Copies a tree with plain permissions, without bytecode."""
     shutil.copytree(
         source,
         target,
         dirs_exist_ok=True,
         copy_function=shutil.copyfile,
-        ignore=shutil.ignore_patterns("__pycache__", "evaluation", "test", "scripts"),
+        ignore=shutil.ignore_patterns("__pycache__"),
     )
     for path in target.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

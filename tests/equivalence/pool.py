@@ -56,4 +56,4 @@ def _faulty(folder: Path, name: str, root: Path, compiled: bool) -> Job:
     out = folder / "out" / name
     out.mkdir(parents=True)
     where = {"root": str(root.resolve()), "out": str(out), "shape": "tiny"}
-    return Job(**where, compiled=COMPILED) if compiled else Job(**where, eager=EAGER)
+    return Job(**where, compiled=COMPILED, backend="eager") if compiled else Job(**where, eager=EAGER)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.equivalence.conftest import Pair, copy_model, planted
 from tests.equivalence.faults import FAULTS
@@ -20,15 +24,24 @@ UNCHANGED, ORIGINAL, NOISY = "(no fault)", "(original)", "(another order)"
 
 @pytest.fixture(scope="module")
 def reports(pair: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactory) -> dict[str, LadderReport]:
-    """The quick report of each fault, and of the patched tree without any."""
-    original, patched = pair(RELEASE)
-    folder = tmp_path_factory.mktemp("faults")
-    trees = {fault.name: planted(fault, patched, folder / "trees" / fault.name) for fault in FAULTS}
+    """The quick report of each fault, and of what is right; made once, however many processes run the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "faults.pickle"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            shared.write_bytes(pickle.dumps(_sweep(pair(RELEASE), tmp_path_factory.mktemp("faults"))))
+    found: dict[str, LadderReport] = pickle.loads(shared.read_bytes())
+    return found
+
+
+def _sweep(trees: Pair, folder: Path) -> dict[str, LadderReport]:
+    original, patched = trees
+    faulty = {fault.name: planted(fault, patched, folder / "trees" / fault.name) for fault in FAULTS}
     noisy = copy_model(patched, folder / "noisy")
     with (noisy / "toto/model/attention.py").open("a") as stream:
         stream.write(REORDERED)
     compiled = {fault.name for fault in FAULTS if fault.compiled}
-    return sweep(original, {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **trees}, compiled, folder)
+    return sweep(original, {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **faulty}, compiled, folder)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -40,6 +40,12 @@ def test_patched_release_passes_compiled_too(pair: Callable[[str], Pair], versio
     assert all(check.worst_error == 0 for check in direct)
 
 
+def test_the_patched_tree_compiled_by_inductor_passes(pair: Callable[[str], Pair]) -> None:
+    report = ladder.run(*pair("0.2.0"), quick=True, backend="inductor")
+    assert report.failures == ()
+    assert report.facts["backend"] == "inductor"
+
+
 def test_a_fault_gives_exit_code_5_and_the_name_of_the_check(pair: Callable[[str], Pair], tmp_path: Path) -> None:
     original, patched = pair("0.2.0")
     fault = next(fault for fault in FAULTS if fault.name == "position-one-less")

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -62,17 +63,22 @@ def _watching() -> Iterator[_LimitWatch]:
         logger.removeHandler(watch)
 
 
+def _compile(model: Any, backend: str, mode: str) -> Any:
+    return torch.compile(model, mode=mode) if backend == "inductor" else torch.compile(model, backend=backend)
+
+
 def _compilations() -> int:
     return max(len(get_compilation_metrics()), counters["stats"]["unique_graphs"])
 
 
-def run(runner: Runner, case: Case, mode: str) -> tuple[Arrays, dict[str, int]]:
+def run(runner: Runner, case: Case, backend: str, mode: str) -> tuple[Arrays, dict[str, int]]:
     """Forecasts of a case by the compiled model, after a warm-up, and the counts of ``Counts``.
 
     Args:
         runner: the tree and the checkpoint.
         case: of kind ``point`` or ``samples``.
-        mode: of ``torch.compile``.
+        backend: of ``torch.compile``: ``inductor``, or ``eager`` to capture graphs and run them as they are.
+        mode: of ``torch.compile``; Inductor's alone.
     """
     torch._dynamo.reset()
     set_compilation_metrics_limit(100_000)
@@ -80,7 +86,7 @@ def run(runner: Runner, case: Case, mode: str) -> tuple[Arrays, dict[str, int]]:
     before = _compilations()
     with runner.layout(case), runner.checks(case), runner.arithmetic(case), _watching() as watch:
         model = runner.model(case)
-        forecaster = runner.tree.forecaster(torch.compile(model, mode=mode))
+        forecaster = runner.tree.forecaster(_compile(model, backend, mode))
         dtype = runner.dtype(case)
         for _ in range(WARM_UP_FORECASTS):
             runner.one_forecast(case, forecaster, WARM_UP_HORIZON, dtype)

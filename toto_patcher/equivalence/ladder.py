@@ -37,6 +37,7 @@ def run(
     expected: Collection[PurePosixPath] | None = None,
     compiled: bool = True,
     mode: str = "default",
+    backend: str | None = None,
     device: str = "cpu",
 ) -> LadderReport:
     """Compares two trees.
@@ -49,7 +50,9 @@ def run(
         progress: called after each run of a case.
         expected: the files in which the trees must differ; without it any difference is accepted and listed.
         compiled: whether to run the compiled model too.
-        mode: of ``torch.compile``.
+        mode: of ``torch.compile``, for Inductor.
+        backend: of ``torch.compile``. By default Inductor; the quick run captures the same graphs and counts the same
+            recompilations, but runs the graphs as they are, for generating their code takes longer than all the rest.
         device: where to run.
 
     Raises:
@@ -63,7 +66,7 @@ def run(
     shapes = [CHECKPOINT] if checkpoint else ["tiny"] if quick else ["tiny", "base"]
     with tempfile.TemporaryDirectory(prefix="toto-patch-ladder-") as name:
         folder = Path(name)
-        plan = _Plan(folder, shapes, quick, checkpoint, mode, device)
+        plan = _Plan(folder, shapes, quick, checkpoint, (backend or ("eager" if quick else "inductor"), mode), device)
         roles = {
             verdicts.ORIGINAL: plan.jobs(verdicts.ORIGINAL, original_root, eager=True, reference=True),
             verdicts.PATCHED: plan.jobs(verdicts.PATCHED, patched_root, eager=True),
@@ -106,10 +109,16 @@ class _Plan:
     """Which cases each child runs, per shape."""
 
     def __init__(
-        self, folder: Path, shapes: Sequence[str], quick: bool, checkpoint: Path | None, mode: str, device: str
+        self,
+        folder: Path,
+        shapes: Sequence[str],
+        quick: bool,
+        checkpoint: Path | None,
+        compiler: tuple[str, str],
+        device: str,
     ) -> None:
         self._folder, self._shapes, self._quick = folder, shapes, quick
-        self._checkpoint, self._mode, self._device = checkpoint, mode, device
+        self._checkpoint, (self._backend, self._mode), self._device = checkpoint, compiler, device
 
     def jobs(
         self, role: str, root: Path, *, eager: bool = False, reference: bool = False, compiled: bool = False
@@ -130,6 +139,7 @@ class _Plan:
                     reference=_names(c for c in cases if c.kind in ("teacher", "point")) if reference else [],
                     compiled=_names(c for c in cases if c.compiled) if compiled else [],
                     mode=self._mode,
+                    backend=self._backend,
                     device=self._device,
                 )
             )

@@ -198,7 +198,10 @@ def _compiled(shape: str, original: Outcome, compiled: Outcome) -> list[Check]:
         if scores or errors:
             bound = scoring.FACTOR[sixteen]
             checks.append(scoring.worst(f"compiled/{shape}/{name}", 6, scores, bound, RATIO, errors))
+    has_cuda_graphs = compiled.facts["device"].startswith("cuda") and compiled.facts["backend"] == "inductor"
     for counter, meaning in COUNTERS.items():
+        if counter == "cudagraph_skips" and not has_cuda_graphs:
+            continue  # could not fail here, so it would prove nothing
         found = {case: values[counter] for case, values in counts.items()}
         if found:
             case = max(found, key=lambda name: found[name])
@@ -217,4 +220,6 @@ def _facts(by_shape: Mapping[str, Outcomes]) -> dict[str, Any]:
         for shape, outcomes in by_shape.items()
         if COMPILED in outcomes
     }
-    return {name: first[name] for name in ("python", "torch", "abilities")} | {"compiler": compiler}
+    return {name: first[name] for name in ("python", "torch", "abilities", "backend", "device")} | {
+        "compiler": compiler
+    }

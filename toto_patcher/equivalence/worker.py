@@ -9,6 +9,7 @@ run leaves ``failure.txt`` instead.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -34,7 +35,8 @@ class Job:
         eager: names of the cases to run eagerly.
         reference: those to run in float64 as well.
         compiled: those to run compiled as well.
-        mode: of ``torch.compile``.
+        mode: of ``torch.compile``, for Inductor.
+        backend: of ``torch.compile``.
         device: where to run.
     """
 
@@ -46,6 +48,7 @@ class Job:
     reference: list[str] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
     mode: str = "default"
+    backend: str = "inductor"
     device: str = "cpu"
 
     def save(self) -> Path:
@@ -79,6 +82,9 @@ def execute(job: Job) -> None:
     from toto_patcher.equivalence.runs import Runner
 
     tree = trees.load(Path(job.root))
+    # What is loaded now stays: searching it for garbage over and over costs a tenth of the time that compiling takes.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
     try:
         folder = Path(job.checkpoint or job.out)
         if job.shape:
@@ -102,7 +108,7 @@ def execute(job: Job) -> None:
                     if kind == "compiled":
                         from toto_patcher.equivalence import compiled
 
-                        arrays, counts[case.name] = compiled.run(runner, case, job.mode)
+                        arrays, counts[case.name] = compiled.run(runner, case, job.backend, job.mode)
                     else:
                         arrays = runner.run(case, reference=kind == "reference")
                     results[kind].update(arrays)
@@ -119,6 +125,8 @@ def execute(job: Job) -> None:
             "checkpoint": checkpoint,
             "errors": errors,
             "compiler": counts,
+            "backend": job.backend,
+            "device": job.device,
         }
     finally:
         tree.unload()
