@@ -2,7 +2,7 @@
 
     python scripts/forecast_demo.py --original DIR --patched DIR --output PNG [--checkpoint DIR]
 
-Each tree runs in its own process, with nothing of toto-patch in it: what is seen is the vendored code alone. The
+Each tree runs in its own process, which imports the vendored code alone and loads a checkpoint as anybody would. The
 series is El Niño's sea surface temperature, monthly, 1950-2010, out of statsmodels. Without a checkpoint (a folder with
 config.json and model.safetensors) the model is small and its weights are random, and the plot says so: it shows that
 two programs agree, not that they forecast well. Exits 5 if they do not agree.
@@ -25,24 +25,6 @@ CONTEXT, HORIZON, SAMPLES, SEED = 384, 60, 64, 7
 TOLERANCE = 1e-3
 """Largest difference allowed between two samples, in standard deviations of the context."""
 
-TINY_MODEL: dict[str, Any] = {
-    "patch_size": 16,
-    "stride": 16,
-    "embed_dim": 64,
-    "num_layers": 4,
-    "num_heads": 4,
-    "mlp_hidden_dim": 128,
-    "dropout": 0.1,
-    "spacewise_every_n_layers": 4,
-    "spacewise_first": False,
-    "scaler_cls": "<class 'model.scaler.CausalPatchStdMeanScaler'>",
-    "output_distribution_classes": ["<class 'model.distribution.MixtureOfStudentTsOutput'>"],
-    "output_distribution_kwargs": {"k_components": 4},
-    "use_memory_efficient_attention": False,
-    "stabilize_with_global": True,
-    "scale_factor_exponent": 10.0,
-}
-
 
 def load_series() -> tuple[np.ndarray, np.ndarray]:
     """Times in years and temperatures in degrees Celsius, one a month."""
@@ -53,7 +35,7 @@ def load_series() -> tuple[np.ndarray, np.ndarray]:
     return float(table["YEAR"].iloc[0]) + np.arange(values.size) / 12, values
 
 
-def forecast(tree: Path, context: np.ndarray, checkpoint: Path | None) -> np.ndarray:
+def forecast(tree: Path, context: np.ndarray, checkpoint: Path) -> np.ndarray:
     """Samples of the forecast by the Toto in this tree, shape (HORIZON, SAMPLES). Runs in a process of its own."""
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
@@ -62,12 +44,12 @@ def forecast(tree: Path, context: np.ndarray, checkpoint: Path | None) -> np.nda
     from toto.inference.forecaster import TotoForecaster
     from toto.model.toto import Toto
 
-    imported = Path(sys.modules["toto"].__path__[0]).resolve()
-    if imported != (tree / "toto").resolve():
+    imported = Path(sys.modules["toto.model.toto"].__file__ or "").resolve()
+    if not imported.is_relative_to(tree.resolve()):
         raise SystemExit(f"imported another Toto: {imported}")
-    torch.manual_seed(SEED)
-    model = Toto(**TINY_MODEL) if checkpoint is None else Toto.from_pretrained(str(checkpoint))
-    model.eval()
+    if not (checkpoint / "model.safetensors").exists():
+        write_random_checkpoint(Toto, checkpoint)
+    model = Toto.load_from_checkpoint(str(checkpoint), "cpu").eval()
     series = torch.from_numpy(context)[None, None, :]
     inputs = MaskedTimeseries(
         series=series,
@@ -83,13 +65,22 @@ def forecast(tree: Path, context: np.ndarray, checkpoint: Path | None) -> np.nda
     return result.samples[0, 0].numpy()
 
 
-def forecast_in_child(tree: Path, context: np.ndarray, checkpoint: Path | None) -> np.ndarray:
+def write_random_checkpoint(toto: Any, folder: Path) -> None:
+    """Writes a checkpoint of the tiny shape with seeded weights, the same that `verify-only --numerics` uses."""
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from toto_patcher.equivalence.models import TINY, write_checkpoint
+
+    state = toto(**TINY.config(), use_memory_efficient_attention=False).state_dict()
+    write_checkpoint(TINY, {name: tuple(tensor.shape) for name, tensor in state.items()}, folder, seed=SEED)
+
+
+def forecast_in_child(tree: Path, context: np.ndarray, checkpoint: Path) -> np.ndarray:
     """The same, in a fresh process that has imported no other Toto."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "context.npy", Path(folder) / "samples.npy"
         np.save(given, context)
         command = [sys.executable, "-W", "ignore", __file__, "--child", str(tree), str(given), str(made)]
-        command += [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
+        command += ["--checkpoint", str(checkpoint)]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         if subprocess.run(command, env=environment, check=False).returncode != 0:
             raise SystemExit(f"the forecast with {tree} failed, see above")
@@ -135,10 +126,15 @@ def main() -> int:
         return 0
     if options.original is None or options.patched is None:
         parser.error("--original and --patched are needed")
+    for name in () if options.checkpoint is None else ("config.json", "model.safetensors"):
+        if not (options.checkpoint / name).is_file():
+            parser.error(f"no {name} in {options.checkpoint}")
     times, values = load_series()
     context = values[:CONTEXT]
     trees = {"original": options.original, "patched": options.patched}
-    both = {name: forecast_in_child(tree, context, options.checkpoint) for name, tree in trees.items()}
+    with tempfile.TemporaryDirectory() as random_weights:
+        checkpoint = options.checkpoint or Path(random_weights)
+        both = {name: forecast_in_child(tree, context, checkpoint) for name, tree in trees.items()}
     difference = float(np.abs(both["original"] - both["patched"]).max() / context.std())
     weights = "RANDOM WEIGHTS, tiny model" if options.checkpoint is None else f"checkpoint {options.checkpoint.name}"
     title = (

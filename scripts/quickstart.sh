@@ -32,14 +32,14 @@ toto_patch() { .venv/bin/toto-patch "$@"; }
 
 ensure_venv demo
 
-if toto_patch --root "$tree" verify-only >/dev/null 2>&1; then
-  say "vendor/toto is patched already"
+if [ -e "$tree/.toto-patch/state.json" ] || [ -e "$tree/.toto-patch/journal.json" ]; then
+  say "vendor/toto is there and patched; bringing the patches up to date"
 else
   say "vendoring Toto $release into vendor/toto"
   toto_patch --root "$tree" vendor --version "$release"
   say "patching it, with a backup"
-  toto_patch --root "$tree" apply --backup
 fi
+toto_patch --root "$tree" apply --backup
 
 say "proving that the outputs did not change"
 toto_patch --root "$tree" verify-only --numerics --quick ${checkpoint_options[@]+"${checkpoint_options[@]}"}
@@ -47,7 +47,9 @@ toto_patch --root "$tree" verify-only --numerics --quick ${checkpoint_options[@]
 say "forecasting a real series with the original and the patched code"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-toto_patch --root "$work/toto" vendor --version "$release" >/dev/null
+# The original: a copy of the tree, reverted. That works for whatever was vendored, and shows that revert does.
+cp -R "$tree" "$work/toto"
+toto_patch --root "$work/toto" revert >/dev/null
 mkdir -p "$(dirname "$picture")"
 .venv/bin/python scripts/forecast_demo.py --original "$work/toto" --patched "$tree" --output "$picture" \
   ${checkpoint_options[@]+"${checkpoint_options[@]}"}
@@ -55,7 +57,7 @@ mkdir -p "$(dirname "$picture")"
 say "done. What there is now:"
 cat <<SUMMARY
     .venv                        Python with toto-patch (. .venv/bin/activate)
-    vendor/toto                  Toto $release, patched; vendor/toto.lock.toml says what was vendored
+    vendor/toto                  Toto, patched; vendor/toto.lock.toml says what was vendored
     vendor/toto/.toto-patch      backups and state; toto-patch revert puts back every byte
     quickstart/forecast.png      both forecasts laid over each other
 Next: .venv/bin/toto-patch status, scripts/pre_deploy.sh, scripts/test.sh

@@ -186,8 +186,8 @@ def test_the_test_script_says_that_strace_is_missing(tmp_path: Path) -> None:
 # forecast_demo.py
 
 
-def demonstrate(original: Path, patched: Path, picture: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, REPOSITORY / "scripts" / "forecast_demo.py"]
+def demonstrate(original: Path, patched: Path, picture: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, REPOSITORY / "scripts" / "forecast_demo.py", *more]
     command += ["--original", original, "--patched", patched, "--output", picture]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -216,3 +216,12 @@ def test_the_demonstration_fails_when_the_forecasts_differ(
         )
     done = demonstrate(toto_release("0.2.0"), wrong, tmp_path / "picture.png")
     assert (done.returncode, "differ" in done.stderr) == (5, True), done.stderr
+
+
+def test_the_demonstration_writes_no_weights_into_a_folder_that_has_none(
+    toto_release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = toto_release("0.2.0")
+    done = demonstrate(root, root, tmp_path / "picture.png", "--checkpoint", tmp_path)
+    assert (done.returncode, f"no config.json in {tmp_path}" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ alone, without the interpreter's start. Answers are lines too: the child's id, t
 from __future__ import annotations
 
 import ctypes
+import datetime  # noqa: F401 - like `state` below: an import in the child would be traced with it
 import json
 import mmap
 import os
@@ -20,8 +21,8 @@ from typing import Any
 from file_trees import SELECTIONS, plan_for
 
 from toto_patcher.errors import RefusedGroup, TotoPatchError
-from toto_patcher.patching import restore, safe_files, transaction
-from toto_patcher.patching import state as _preloaded  # noqa: F401 - an import in the child would be traced with it
+from toto_patcher.patching import renames, restore, transaction
+from toto_patcher.patching import state as _preloaded  # noqa: F401
 from toto_patcher.patching.change import Plan
 from toto_patcher.patching.store import Store
 
@@ -60,7 +61,7 @@ def child(request: dict[str, Any], answer: mmap.mmap) -> int:
     if request.get("largest_file"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
     if request.get("exchange") is False:
-        safe_files._rename_at = lambda *arguments: False  # as on a file system that cannot exchange two names
+        renames.rename_at = lambda *arguments: False  # as on a file system that cannot exchange two names
     plan = plan_for(Path(request["root"]), request["action"]) if request["action"] in SELECTIONS else None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANY, 0, 0, 0)

@@ -30,7 +30,7 @@ from toto_patcher.errors import (
     StorageError,
     UnsafePathError,
 )
-from toto_patcher.patching import restore, safe_files, transaction
+from toto_patcher.patching import renames, restore, safe_files, transaction
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.store import Store
 
@@ -634,7 +634,7 @@ def test_promise_11_an_edit_saved_in_the_very_moment_before_the_exchange_survive
     root: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool, way: str, moves: int
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(safe_files, "_rename_at", lambda *arguments: False)
+        monkeypatch.setattr(renames, "rename_at", lambda *arguments: False)
     lay(root, "first")
     plan = plan_for(root, "second")
     target = [change.path for change in plan.pending if change.before and change.after][moves % 3]

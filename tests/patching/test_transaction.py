@@ -93,6 +93,15 @@ def test_a_foreign_file_in_our_folder_stays(root: Path) -> None:
     assert Store(root).state() is None
 
 
+def test_bytecode_that_cannot_be_removed_is_no_reason_to_fail(root: Path) -> None:
+    stubborn = root / "toto/model/__pycache__/util.cpython-311.pyc"
+    stubborn.mkdir(parents=True)
+    for selection in ("first", "none"):
+        transaction.commit(plan_for(root, selection), backup=True)
+        assert transaction.pending(root) is None and sources_on_disk(root) == sources(selection)
+    assert stubborn.exists()
+
+
 def test_extended_attributes_survive(root: Path) -> None:
     path = root / "toto/model/util.py"
     os.setxattr(path, "user.origin", b"mirror")
@@ -152,6 +161,13 @@ def test_a_plan_that_takes_patched_bytes_for_the_original_is_refused(root: Path)
     ]
     with pytest.raises(BackupError, match="not the recorded one"):
         transaction.commit(Plan(root, tuple(changes), ("second",)), backup=True)
+
+
+def test_a_file_edited_before_its_first_patch_is_only_changed_by_a_plan_made_from_the_edit(root: Path) -> None:
+    (root / "toto/model/util.py").write_bytes(b"# edited\n")
+    with pytest.raises(DriftError, match="is not the original that the plan was made from"):
+        transaction.commit(plan_for(root, "first"), backup=True)
+    assert sources_on_disk(root) == {**sources("none"), "toto/model/util.py": b"# edited\n"}
 
 
 def test_a_revert_to_something_else_than_the_original_is_refused(root: Path) -> None:

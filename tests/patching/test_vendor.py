@@ -265,11 +265,12 @@ def test_git_ignores_the_repository_of_a_hook_that_calls(
     assert vendor_git(str(repository), "v0.1.4", dest).release == "0.1.4"
 
 
-@pytest.mark.parametrize("rev", ["no-such-branch", "--upload-pack=touch /tmp/x", ""])
-def test_git_refuses_an_unknown_or_dangerous_revision(repository: Path, dest: Path, rev: str) -> None:
+@pytest.mark.parametrize("rev", ["no-such-branch", "--upload-pack=touch {}; git-upload-pack", ""])
+def test_git_refuses_an_unknown_or_dangerous_revision(repository: Path, dest: Path, tmp_path: Path, rev: str) -> None:
     with pytest.raises(UsageError):
-        vendor_git(str(repository), rev, dest)
+        vendor_git(str(repository), rev.format(tmp_path / "pwned"), dest)
     assert not dest.exists()
+    assert not (tmp_path / "pwned").exists(), "a revision must not be an option of git"
 
 
 def test_git_that_cannot_be_cloned_is_exit_4(dest: Path, tmp_path: Path) -> None:

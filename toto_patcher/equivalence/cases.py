@@ -113,7 +113,7 @@ CASES: tuple[Case, ...] = (
     Case("teacher-bfloat16-sequence-first", "teacher", 1, 3, precision="bfloat16", layout="sequence-first", gaps=True),
     Case("teacher-exogenous", "teacher", 2, 3, exogenous=1, base=True),
     Case("teacher-labels", "teacher", 2, 3, exogenous=1, labels=True, quick=True, base=True),
-    Case("teacher-long", "teacher", 1, 1, _LONG, (Length(4),)),
+    Case("teacher-long", "teacher", 1, 1, _LONG, (Length(4),), quick=True),
     Case("point-below-patch", "point", horizons=(_BELOW,), base=True),
     Case("point-at-patch", "point", horizons=(_AT,), quick=True),
     Case("point-above-patch", "point", 3, 3, _RAGGED, (_ABOVE,), gaps=True, base=True, quick=True),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toto_patcher.equivalence.worker import Job
+from toto_patcher.equivalence.worker import FAILURE_FILE, Job
 
 WORKER = "toto_patcher.equivalence.worker"
 
@@ -84,7 +84,8 @@ def _read_outcome(out: Path, failure: str) -> Outcome:
     import numpy as np
 
     if not (out / "facts.json").is_file():
-        return Outcome({}, {}, failure)
+        own = out / FAILURE_FILE
+        return Outcome({}, {}, own.read_text() if own.is_file() else failure)
     facts = json.loads((out / "facts.json").read_text())
     with np.load(out / "arrays.npz", allow_pickle=False) as stored:
         return Outcome(facts, {key: stored[key] for key in stored.files})

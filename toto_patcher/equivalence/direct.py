@@ -116,12 +116,11 @@ def _unequal(case: Case, model: Any, dtype: torch.dtype) -> tuple[torch.Tensor, 
 
 
 def drive_attention(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
-    """One time-wise layer fed chunk by chunk: without a mask, with one, with another cache dtype."""
+    """Two time-wise layers fed unevenly: without a mask, with one, with another cache dtype."""
     log = _Log()
-    layer = _time_layers(model)[-1]
-    attention = model.transformer.layers[layer].attention
+    first, last = _time_layers(model)[0], _time_layers(model)[-1]
     other = torch.float32 if dtype == torch.bfloat16 else torch.bfloat16
-    attention.train(case.training)
+    model.transformer.train(case.training)
     try:
         for label, cache_dtype, masked in (
             ("plain", dtype, False),
@@ -130,15 +129,18 @@ def drive_attention(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
         ):
             cache = _allocate(case, model, cache_dtype)
             mask = _mask(case, model) if masked else None
-            for number, length in enumerate((3, 1, 2, 1)):
+            for number, (layer, length) in enumerate(
+                ((last, 3), (first, 2), (last, 1), (first, 1), (last, 2), (last, 1))
+            ):
                 generator = torch.Generator().manual_seed(number)
                 shape = (case.batch, case.variates, length, model.embed_dim)
                 hidden = torch.randn(shape, generator=generator).to(model.device, dtype)
                 torch.manual_seed(number)
-                log.add(f"{label}: output {number}", attention(layer, hidden, mask, cache), "direct")
+                output = model.transformer.layers[layer].attention(layer, hidden, mask, cache)
+                log.add(f"{label}: output {number}", output, "direct")
                 log.add(f"{label}: lengths {number}", [int(cache.seq_len(i)) for i in range(model.num_layers)])
     finally:
-        attention.eval()
+        model.transformer.eval()
     _space_leaves_cache_alone(case, model, dtype, log)
     return log.arrays
 

@@ -46,7 +46,8 @@ def judge(
     for shape, outcomes in by_shape.items():
         broken = [role for role, outcome in outcomes.items() if not outcome.facts]
         checks += [_crashed(role, shape, outcomes[role]) for role in broken]
-        checks += [] if PATCHED in broken else _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
+        if PATCHED in outcomes and PATCHED not in broken:
+            checks += _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
         if COMPILED in outcomes and COMPILED not in broken:
             checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED])
     return sorted(checks, key=lambda check: check.step), _facts(by_shape)

@@ -3,7 +3,8 @@
     python -m toto_patcher.equivalence.worker JOB.json [JOB.json ...]
 
 Several jobs run one after the other in one process, each with its own tree. On stdout each finished run is one line of
-JSON; ``arrays.npz`` and ``facts.json`` are in the job's folder ``out``, the facts written last.
+JSON; ``arrays.npz`` and ``facts.json`` are in the job's folder ``out``, the facts written last. A job that could not
+run leaves ``failure.txt`` instead.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+FAILURE_FILE = "failure.txt"
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,18 @@ def _write(out: Path, results: dict[str, dict[str, Any]], facts: dict[str, Any])
 def main(arguments: Sequence[str]) -> int:
     """Runs the jobs named on the command line."""
     _configure()
-    for path in arguments:
-        execute(Job(**json.loads(Path(path).read_text())))
-    return 0
+    failed = 0
+    jobs = [Job(**json.loads(Path(path).read_text())) for path in arguments]
+    if not any(job.compiled for job in jobs):
+        # Compiling takes longest; the other processes give way, so that the whole ends sooner on few cores.
+        os.nice(5)
+    for job in jobs:
+        try:
+            execute(job)
+        except Exception:  # a tree that does not even load is a finding, the jobs after it still run
+            (Path(job.out) / FAILURE_FILE).write_text(traceback.format_exc())
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":

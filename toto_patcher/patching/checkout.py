@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -97,6 +98,7 @@ class Checkout:
         return found
 
 
+@functools.lru_cache(maxsize=64)  # several patches ask for classes of the same files
 def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
     """Parses with Python's own parser, for its better error messages.
 
@@ -135,17 +137,9 @@ def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     Raises:
         UsageError: none is given, or the one given is no folder.
     """
-    if explicit is not None:
-        return _existing(explicit, "--root")
-    if environ.get("TOTO_PATCH_ROOT"):
-        return _existing(Path(environ["TOTO_PATCH_ROOT"]), "TOTO_PATCH_ROOT")
-    for folder in (cwd, *cwd.parents):
-        config = folder / "pyproject.toml"
-        if config.is_file():
-            configured = _load_toml(config).get("tool", {}).get("toto-patch", {}).get("root")
-            if configured is not None:
-                return _existing(folder / str(configured), f"[tool.toto-patch] root in {config}")
-            break
+    named = _named_root(explicit, environ, cwd)
+    if named is not None:
+        return _existing(*named)
     for folder in (cwd, *cwd.parents):
         if (folder / "vendor" / "toto").is_dir():
             return folder / "vendor" / "toto"
@@ -153,6 +147,35 @@ def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
         "no Toto checkout found",
         hint="Give it with --root DIR or TOTO_PATCH_ROOT, or fetch one with: toto-patch vendor",
     )
+
+
+def wanted_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    """Where a checkout is to be put: the folder that ``find_root`` would find, or else ``vendor/toto`` below ``cwd``.
+
+    Raises:
+        UsageError: the configuration cannot be read.
+    """
+    named = _named_root(explicit, environ, cwd)
+    if named is not None:
+        return Path(os.path.abspath(named[0]))  # noqa: PTH100 - as in Checkout.open
+    try:
+        return find_root(None, {}, cwd)
+    except UsageError:
+        return cwd / "vendor" / "toto"
+
+
+def _named_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> tuple[Path, str] | None:
+    """The folder that somebody named, and where."""
+    if explicit is not None:
+        return explicit, "--root"
+    if environ.get("TOTO_PATCH_ROOT"):
+        return Path(environ["TOTO_PATCH_ROOT"]), "TOTO_PATCH_ROOT"
+    for folder in (cwd, *cwd.parents):
+        config = folder / "pyproject.toml"
+        if config.is_file():
+            configured = _load_toml(config).get("tool", {}).get("toto-patch", {}).get("root")
+            return None if configured is None else (folder / str(configured), f"[tool.toto-patch] root in {config}")
+    return None
 
 
 def _existing(root: Path, origin: str) -> Path:

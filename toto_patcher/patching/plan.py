@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -147,6 +146,8 @@ def unified_diff(plan: Plan) -> str:
 
 
 def _file_diff(change: FileChange) -> str:
+    import difflib
+
     before, after = _lines(change.before), _lines(change.after)
     old = f"a/{change.path}" if change.before is not None else "/dev/null"
     new = f"b/{change.path}" if change.after is not None else "/dev/null"

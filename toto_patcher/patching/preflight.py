@@ -25,17 +25,21 @@ def check_plan(tree: Tree, plan: Plan, state: State | None) -> None:
         RefusedError, RefusedGroup: with every file that drifted, is unsafe or does not match the state.
         OSError: a file or its folder is read-only.
     """
-    refusals = [refusal for change in plan.changes if (refusal := _refusal(tree, change)) is not None]
-    paths = [change.path for change in plan.changes]
-    if len(set(paths)) != len(paths):
-        refusals.append(RefusedError("the plan names a file twice"))
-    if state is not None:
-        refusals.extend(_contradictions(plan, state))
-    refuse_all(refusals)
+    refuse_all(refusals(tree, plan, state))
     for change in plan.pending:
         if change.before is not None:
             tree.check_writable(change.path)
         tree.check_writable(_nearest_folder(tree, change.path.parent))
+
+
+def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
+    """Every reason not to write this plan but for what the file system allows, so that a dry run knows them too."""
+    refusals = [refusal for change in plan.changes if (refusal := _refusal(tree, change)) is not None]
+    paths = [change.path for change in plan.changes]
+    if len(set(paths)) != len(paths):
+        refusals.append(RefusedError("the plan names a file twice"))
+    refusals.extend(_contradictions(plan, state))
+    return refusals
 
 
 def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
@@ -64,15 +68,15 @@ def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
     return DriftError(message, path=change.path, hint=hint)
 
 
-def _contradictions(plan: Plan, state: State) -> list[RefusedError]:
+def _contradictions(plan: Plan, state: State | None) -> list[RefusedError]:
     """A plan that forgets a patched file, or takes other bytes for its original, would lose that original.
 
     And a plan made after an edit takes the edited bytes for those on disk; it must not replace them either.
     """
     planned = {str(change.path): change for change in plan.changes}
     refusals: list[RefusedError] = []
-    for file in state.files:
-        change = planned.get(file.path)
+    for file in state.files if state else ():
+        change = planned.pop(file.path, None)
         if change is None:
             refusals.append(RefusedError("is patched, but the plan does not mention it", path=file.path))
         elif (None if change.pristine is None else fingerprint(change.pristine)) != file.pristine:
@@ -80,6 +84,10 @@ def _contradictions(plan: Plan, state: State) -> list[RefusedError]:
         elif (None if change.before is None else fingerprint(change.before)) not in (file.patched, file.pristine):
             hint = "keep your edit elsewhere and put back what toto-patch wrote, or the original, then try again"
             refusals.append(DriftError("was edited after it was patched", path=file.path, hint=hint))
+    for path, change in planned.items():
+        if change.before != change.pristine:
+            message = "is not patched, and is not the original that the plan was made from either"
+            refusals.append(DriftError(message, path=path, hint="run the command again: it plans from what is there"))
     return refusals
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import RefusedError, StorageError, UsageError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.wheel import read_wheel
 
 DISTRIBUTION = "toto-ts"
 DEFAULT_RELEASE = "0.2.0"
@@ -41,7 +37,7 @@ class Release:
 @functools.cache
 def pinned_releases() -> Mapping[str, Release]:
     """All pinned releases by version, oldest first. Needs neither network nor cache."""
-    text = importlib.resources.files(__package__).joinpath("releases.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("releases.json").read_text(encoding="utf-8")
     return {
         version: Release(
             version=version,
@@ -95,6 +91,8 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
         StorageError: no network and nothing cached, or the disk refuses.
         RefusedError: what was fetched is not what was pinned.
     """
+    from toto_patcher.patching.wheel import read_wheel
+
     release = pinned_release(version)
     files = read_wheel(wheel_bytes(version), release.wheel)
     if {path: fingerprint(data) for path, data in files.items()} != release.files:
@@ -138,6 +136,8 @@ def wheel_bytes(version: str) -> bytes:
 
 def _keep(path: Path, data: bytes) -> None:
     """Puts a wheel into the cache in one step; a cache that cannot be written costs a download next time, no more."""
+    import tempfile
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -153,6 +153,8 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def _download(release: Release) -> bytes:
+    import tempfile
+
     requirement = f"{DISTRIBUTION}=={release.version} --hash=sha256:{release.sha256}\n"
     try:
         with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
@@ -167,6 +169,8 @@ def _download(release: Release) -> bytes:
 
 
 def _run_pip(release: Release, folder: Path) -> None:
+    import subprocess
+
     # In the temporary folder, so that neither a pip.py in the user's folder nor a stray file there is picked up.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--dest=.", "-r", "requirements.txt"]

@@ -6,53 +6,20 @@ nothing outside the root can be reached even while somebody moves folders about.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from toto_patcher.errors import StorageError, UnsafePathError
+from toto_patcher.errors import UnsafePathError
+from toto_patcher.patching import renames
+from toto_patcher.patching.system_errors import UNSUPPORTED, about, storage_error
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NOREPLACE, _EXCHANGE = 1, 2
-_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-
-
-def storage_error(error: OSError, *, hint: str | None = None) -> StorageError:
-    """Names an operating system's error by its symbol: ``ENOSPC: No space left on device``."""
-    number = error.errno or 0
-    name = errno.errorcode.get(number, f"error {number}")
-    default = "free some space and run the command again" if number in {errno.ENOSPC, errno.EDQUOT} else None
-    return StorageError(f"{name}: {os.strerror(number)}", path=error.filename, hint=hint or default)
-
-
-@contextmanager
-def about(path: PurePosixPath) -> Iterator[None]:
-    """Makes an ``OSError`` name the file it is about, relative to the root."""
-    try:
-        yield
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-
-
-def _rename_at(folder: int, old: str, new: str, flags: int) -> bool:
-    """Linux' ``renameat2`` within one folder. False where the system or the file system has no such thing."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return False
-    if call(folder, os.fsencode(old), folder, os.fsencode(new), ctypes.c_uint(flags)) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _UNSUPPORTED:
-        return False
-    raise OSError(number, os.strerror(number), new)
 
 
 class Tree:
@@ -196,7 +163,7 @@ class Tree:
         """
         folder = self.folder(target.parent)
         with about(target):
-            if _rename_at(folder, source.name, target.name, _EXCHANGE):
+            if renames.rename_at(folder, source.name, target.name, renames.EXCHANGE):
                 return source
             os.link(target.name, spare.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
             os.replace(source.name, target.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -206,7 +173,7 @@ class Tree:
         """Renames within a folder; ``FileExistsError`` where there is a ``target`` already."""
         folder = self.folder(target.parent)
         with about(target):
-            if not _rename_at(folder, source.name, target.name, _NOREPLACE):
+            if not renames.rename_at(folder, source.name, target.name, renames.NOREPLACE):
                 os.link(source.name, target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
                 os.unlink(source.name, dir_fd=folder)
 
@@ -261,7 +228,7 @@ class Tree:
             with about(path):
                 os.fsync(folder)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:  # some network file systems sync names by themselves
+            if error.errno not in UNSUPPORTED:  # some network file systems sync names by themselves
                 raise
 
     def check_writable(self, path: PurePosixPath) -> None:

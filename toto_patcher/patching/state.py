@@ -1,18 +1,22 @@
-"""What ``.toto-patch/`` remembers: the records, their checks and their bytes on disk. Reads and writes no file."""
+"""What ``.toto-patch/`` remembers: the records, their checks and their bytes on disk. Reads and writes no file.
+
+The checks are written out here rather than left to a validation library, whose import alone would cost every command
+more than the rest of its work.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from typing import Any, TypeVar, cast
 
 from toto_patcher.errors import BackupError
 from toto_patcher.patching.store import FOLDER, STATE
 
 SCHEMA_VERSION = 1
+SHA256 = re.compile(r"[0-9a-f]{64}")
 TEMPORARY = re.compile(r"\.toto-patch-[0-9a-f]{16}-[0-9]+\.tmp")
 
 
@@ -36,13 +40,8 @@ def check_relative(path: str) -> str:
     return path
 
 
-RelativePath = Annotated[str, AfterValidator(check_relative)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
-Mode = Annotated[int, "permission bits, at most 0o7777"]
-Record = TypeVar("Record", bound=BaseModel)
-
-
-class FileState(BaseModel):
+@dataclass(frozen=True)
+class FileState:
     """One file that patches changed, added or removed.
 
     Attributes:
@@ -54,49 +53,62 @@ class FileState(BaseModel):
         patches: ids of the patches that touch it, in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: RelativePath
-    pristine: Sha256 | None
-    patched: Sha256 | None
-    mode: Mode
+    path: str
+    pristine: str | None
+    patched: str | None
+    mode: int
     backup: bool
     patches: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        """Refuses impossible records."""
+        _path("path", self.path)
+        _sha256("pristine", self.pristine)
+        _sha256("patched", self.patched)
+        _must(type(self.mode) is int and 0 <= self.mode <= 0o7777, "mode", "not permission bits")
+        _must(type(self.backup) is bool, "backup", "not true or false")
+        _texts("patches", self.patches)
 
-class State(BaseModel):
+
+@dataclass(frozen=True)
+class State:
     """What is in force in a checkout. The same plan gives the same bytes, but for ``created``.
 
     Attributes:
-        schema_version: of this file's format.
         tool_version: of the toto-patch that wrote it.
         created: when, ISO 8601 in UTC.
+        patches: ids in force, in order.
+        files: what they did, sorted by path.
         release: the toto-ts release that was vendored, if known.
         git_commit: the commit the checkout was at when it was first patched, if it was one.
         profile: the profile that was named, if one was.
-        patches: ids in force, in order.
-        files: what they did, sorted by path.
         folders: folders that did not exist before, parents first.
+        schema_version: of this file's format.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
     tool_version: str
     created: str
+    patches: tuple[str, ...]
+    files: tuple[FileState, ...]
     release: str | None = None
     git_commit: str | None = None
     profile: str | None = None
-    patches: tuple[str, ...]
-    files: tuple[FileState, ...]
-    folders: tuple[RelativePath, ...] = ()
+    folders: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
 
-    @model_validator(mode="after")
-    def _each_file_once(self) -> State:
+    def __post_init__(self) -> None:
+        """Refuses impossible records."""
+        _texts("tool_version", (self.tool_version,))
+        _texts("created", (self.created,))
+        for name in ("release", "git_commit", "profile"):
+            value = getattr(self, name)
+            _must(value is None or type(value) is str, name, "not a text")
+        _texts("patches", self.patches)
+        _texts("folders", self.folders)
+        for number, folder in enumerate(self.folders):
+            _path(f"folders.{number}", folder)
         paths = [file.path for file in self.files]
-        if len(set(paths)) != len(paths):
-            raise ValueError("a file is listed twice")
-        return self
+        _must(len(set(paths)) == len(paths), "files", "a file is listed twice")
 
     def file(self, path: PurePosixPath | str) -> FileState | None:
         """The record of one file, or ``None`` if patches did not touch it."""
@@ -104,31 +116,33 @@ class State(BaseModel):
 
     def says_the_same_as(self, other: State | None) -> bool:
         """Whether two states differ in nothing but when and by which version they were written."""
-        ignored = {"created", "tool_version"}
-        return other is not None and self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+        return other is not None and replace(other, created=self.created, tool_version=self.tool_version) == self
 
 
-class Entry(BaseModel):
+@dataclass(frozen=True)
+class Entry:
     """One move of a transaction: from the bytes ``before`` to the bytes ``after``.
 
     ``temporary`` lies in the file's own folder. It holds the new bytes until the move and the old ones after it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     path: str
-    before: Sha256 | None
-    after: Sha256 | None
-    temporary: Annotated[str, StringConstraints(pattern=rf"\A{TEMPORARY.pattern}\z")]
+    before: str | None
+    after: str | None
+    temporary: str
 
-    @model_validator(mode="after")
-    def _stays_inside(self) -> Entry:
+    def __post_init__(self) -> None:
+        """Refuses impossible records."""
         if self.path != str(STATE):
-            check_relative(self.path)
-        return self
+            _path("path", self.path)
+        _sha256("before", self.before)
+        _sha256("after", self.after)
+        named = type(self.temporary) is str and TEMPORARY.fullmatch(self.temporary) is not None
+        _must(named, "temporary", "not the name of a temporary file")
 
 
-class Journal(BaseModel):
+@dataclass(frozen=True)
+class Journal:
     """Everything recovery needs to finish or undo one transaction.
 
     Attributes:
@@ -137,17 +151,25 @@ class Journal(BaseModel):
         new_backups: backups that this transaction writes; dropped again if it is undone.
         old_backups: backups that nothing needs once it is done.
         new_folders, old_folders: folders that it makes, and that are removed with it if empty; parents first.
+        schema_version: of this file's format.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
     entries: tuple[Entry, ...]
-    bytecode: tuple[RelativePath, ...] = ()
-    new_backups: tuple[Sha256, ...] = ()
-    old_backups: tuple[Sha256, ...] = ()
-    new_folders: tuple[RelativePath, ...] = ()
-    old_folders: tuple[RelativePath, ...] = ()
+    bytecode: tuple[str, ...] = ()
+    new_backups: tuple[str, ...] = ()
+    old_backups: tuple[str, ...] = ()
+    new_folders: tuple[str, ...] = ()
+    old_folders: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuses impossible records."""
+        for name in ("bytecode", "new_folders", "old_folders"):
+            for number, path in enumerate(_texts(name, getattr(self, name))):
+                _path(f"{name}.{number}", path)
+        for name in ("new_backups", "old_backups"):
+            for number, digest in enumerate(_texts(name, getattr(self, name))):
+                _sha256(f"{name}.{number}", digest)
 
     @property
     def files(self) -> tuple[PurePosixPath, ...]:
@@ -155,10 +177,40 @@ class Journal(BaseModel):
         return tuple(PurePosixPath(entry.path) for entry in self.entries if entry.path != str(STATE))
 
 
-def to_bytes(record: BaseModel) -> bytes:
+Record = TypeVar("Record", State, Journal)
+Built = TypeVar("Built", State, Journal, FileState, Entry)
+
+
+def _must(holds: bool, name: str, fault: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: {fault}")
+
+
+def _path(name: str, value: object) -> None:
+    _must(type(value) is str, name, "not a text")
+    try:
+        check_relative(str(value))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _sha256(name: str, value: object) -> None:
+    _must(value is None or (type(value) is str and SHA256.fullmatch(value) is not None), name, "not a sha256")
+
+
+def _each(values: object, name: str) -> list[tuple[object, str]]:
+    _must(type(values) is tuple, name, "not a list")
+    return [(value, f"{name}.{number}") for number, value in enumerate(cast("tuple[object, ...]", values))]
+
+
+def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    _must(type(values) is tuple and all(type(value) is str for value in values), name, "not a list of texts")
+    return values
+
+
+def to_bytes(record: State | Journal) -> bytes:
     """The record as JSON: sorted keys, two spaces, one final newline, so equal records are equal bytes."""
-    text = json.dumps(record.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
-    return text.encode() + b"\n"
+    return json.dumps(asdict(record), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: str) -> Record:
@@ -173,12 +225,32 @@ def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: st
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         raise BackupError(f"is damaged: not JSON ({error})", path=path, line=line, hint=hint) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(content, dict) and type(version) is not int:
+        raise BackupError("is damaged: schema_version: not a number", path=path, hint=hint)
+    if version is not None and version != SCHEMA_VERSION:
         message = f"has schema version {version}, this toto-patch knows version {SCHEMA_VERSION}"
         raise BackupError(message, path=path, hint="use the toto-patch that wrote it, or a newer one")
     try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BackupError(f"is damaged: {where or 'the document'}: {first['msg']}", path=path, hint=hint) from error
+        return _build(kind, content, "the document")
+    except ValueError as error:
+        raise BackupError(f"is damaged: {error}", path=path, hint=hint) from error
+
+
+def _build(kind: type[Built], content: object, name: str) -> Built:
+    """A record from parsed JSON: every field known, every required one there, lists as tuples."""
+    _must(isinstance(content, dict), name, "not an object")
+    given = dict(cast("dict[str, Any]", content))
+    known = {item.name: item for item in fields(kind)}
+    for key in given.keys() - known.keys():
+        raise ValueError(f"{name}: unknown field {key!r}")
+    values: dict[str, Any] = {}
+    for key, item in known.items():
+        if key in given:
+            values[key] = tuple(given[key]) if isinstance(given[key], list) else given[key]
+        elif item.default is MISSING:
+            raise ValueError(f"{name}: no field {key!r}")
+    if "files" in known:
+        values["files"] = tuple(_build(FileState, each, name) for each, name in _each(values["files"], "files"))
+    if "entries" in known:
+        values["entries"] = tuple(_build(Entry, each, name) for each, name in _each(values["entries"], "entries"))
+    return kind(**values)

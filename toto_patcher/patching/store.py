@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.safe_files import Tree, storage_error
+from toto_patcher.patching.safe_files import Tree
+from toto_patcher.patching.system_errors import storage_error
 
-if TYPE_CHECKING:  # pydantic takes tens of milliseconds to import; an unpatched checkout never needs it
+if TYPE_CHECKING:  # an unpatched checkout never needs it
     from toto_patcher.patching.state import State
 
 FOLDER = PurePosixPath(".toto-patch")
@@ -18,6 +20,7 @@ STATE = FOLDER / "state.json"
 BACKUPS = FOLDER / "backups"
 PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _BY_HAND = f"restore it from a copy, or put the originals in {BACKUPS} back by hand and then delete {FOLDER}"
 
 
@@ -40,7 +43,7 @@ class Store:
                 data = tree.read(STATE)
                 if data is None:
                     pending = any(tree.status(path) for path in PHASES)
-                    if not pending and tree.names(BACKUPS):
+                    if not pending and any(_DIGEST.fullmatch(name) for name in tree.names(BACKUPS)):
                         raise BackupError(
                             "is missing, but backups of original files are still there",
                             path=STATE,

@@ -175,7 +175,8 @@ def collect_git(url: str, rev: str, progress: Callable[[str], None]) -> tuple[di
         except (git.GitError, OSError) as error:
             raise StorageError(f"cannot clone {url}: {_last_line(error)}", hint="check the address") from error
         with repo:
-            repo.git.update_environment(GIT_DIR=str(repo.git_dir))  # not that of a hook that calls us
+            # Not the repository of a hook that calls us; newer releases of GitPython see to that themselves.
+            repo.git.update_environment(GIT_DIR=str(repo.git_dir))
             commit = _resolve(repo, rev, url)
             return _read_commit(repo, commit, f"{url}@{rev}"), commit
 

@@ -1,0 +1,68 @@
+"""Every planted fault is caught, by the check that is meant to catch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.equivalence.conftest import Pair, planted
+from tests.equivalence.faults import FAULTS
+from tests.equivalence.mutations import Edit, Fault, NoMatchError, plant
+from tests.equivalence.pool import sweep
+from toto_patcher.equivalence.report import LadderReport
+
+RELEASE = "0.2.0"
+UNCHANGED = "(no fault)"
+
+
+@pytest.fixture(scope="module")
+def reports(pair: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactory) -> dict[str, LadderReport]:
+    """The quick report of each fault, and of the patched tree without any."""
+    original, patched = pair(RELEASE)
+    folder = tmp_path_factory.mktemp("faults")
+    trees = {fault.name: planted(fault, patched, folder / "trees" / fault.name) for fault in FAULTS}
+    compiled = {fault.name for fault in FAULTS if fault.compiled}
+    return sweep(original, {UNCHANGED: patched, **trees}, compiled, folder)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_caught_by_name(reports: dict[str, LadderReport], fault: Fault) -> None:
+    failed = [check.name for check in reports[fault.name].failures]
+    assert any(name.startswith(f"{fault.caught_by}/") for name in failed), failed
+
+
+def test_the_patched_tree_without_a_fault_passes_the_same_sweep(reports: dict[str, LadderReport]) -> None:
+    assert reports[UNCHANGED].failures == ()
+    assert reports[UNCHANGED].passed
+
+
+def test_there_are_enough_faults_and_no_name_twice() -> None:
+    names = [fault.name for fault in FAULTS]
+    assert len(set(names)) == len(names) >= 40
+
+
+SOURCE = (
+    "class Cache:\n    def read(self, i):\n        '''Doc.'''\n        end = self.n[i]\n        return self.k[:end]\n"
+)
+
+
+def test_planting_changes_only_the_named_method() -> None:
+    fault = Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[0]"),), "any")
+    assert plant(fault, SOURCE) == SOURCE.replace("'''", '"""').replace("self.n[i]", "self.n[0]").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("x", "Cache", "read", (Edit("self.m[i]", "0"),), "any"),
+        Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[0]"), Edit("gone", "0")), "any"),
+        Fault("x", "Cache", "write", (Edit("self.n[i]", "0"),), "any"),
+        Fault("x", "Other", "read", (Edit("self.n[i]", "0"),), "any"),
+        Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[i]"),), "any"),
+    ],
+    ids=["expression gone", "second expression gone", "method gone", "class gone", "no change"],
+)
+def test_a_fault_that_no_longer_fits_the_code_is_an_error(fault: Fault) -> None:
+    with pytest.raises(NoMatchError):
+        plant(fault, SOURCE)

@@ -1,0 +1,113 @@
+"""The child process: it imports the tree it is told to, by whatever name, and nothing else called toto."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.equivalence.conftest import Pair, copy_model
+from toto_patcher.equivalence import ladder, models
+from toto_patcher.equivalence.children import Child, Outcome
+from toto_patcher.equivalence.worker import Job
+
+
+def run(root: Path, folder: Path, **options: object) -> Outcome:
+    out = folder / "out"
+    out.mkdir(parents=True)
+    job = Job(root=str(root), out=str(out), shape="tiny", **options)  # type: ignore[arg-type]
+    child = Child([job], folder, lambda line: None)
+    return child.wait()[0]
+
+
+def test_two_runs_of_one_tree_are_equal_to_the_bit(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
+    names = ["teacher-batch-gaps", "samples-two-batches"]
+    first, second = (run(toto_release("0.2.0"), tmp_path / name, eager=names) for name in "ab")
+    assert first.arrays.keys() == second.arrays.keys() != set()
+    assert all(np.array_equal(first.arrays[key], second.arrays[key]) for key in first.arrays)
+    assert first.facts["checkpoint"] == second.facts["checkpoint"]
+    assert first.facts["pid"] != second.facts["pid"]
+
+
+def test_the_tree_is_left_without_bytecode(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
+    tree = copy_model(toto_release("0.2.0"), tmp_path / "tree")
+    outcome = run(tree, tmp_path / "run", eager=["teacher-single"])
+    assert outcome.facts["errors"] == {}
+    assert not list(tree.rglob("__pycache__"))
+
+
+def test_old_releases_leave_out_what_they_cannot_do(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
+    outcome = run(toto_release("0.1.3"), tmp_path, eager=["teacher-labels", "point-exogenous", "teacher-single"])
+    assert outcome.facts["abilities"] == []
+    assert {key.split("|")[1] for key in outcome.arrays} == {"teacher-single"}
+    assert outcome.facts["errors"] == {}
+
+
+def _nested(tree: Path, target: Path) -> Path:
+    (target / "_internal").mkdir(parents=True)
+    (tree / "toto").rename(target / "_internal" / "backbone")
+    return target
+
+
+def _absolute(tree: Path, target: Path) -> Path:
+    """As in the first public revision: ``from model.attention import ...`` with the package's folder on the path."""
+    for path in (tree / "toto").rglob("*.py"):
+        text = path.read_text()
+        for package in ("model", "data", "inference"):
+            text = text.replace(f"from ..{package}.", f"from {package}.").replace(
+                f"from ...{package}.", f"from {package}."
+            )
+        path.write_text(text.replace("from .fusion", "from model.fusion"))
+    tree.rename(target)
+    return target
+
+
+@pytest.mark.parametrize("arrange", [_nested, _absolute], ids=["nested and renamed", "absolute imports"])
+def test_renamed_and_rearranged_trees_give_the_same_outputs(
+    toto_release: Callable[[str], Path], tmp_path: Path, arrange: Callable[[Path, Path], Path]
+) -> None:
+    tree = arrange(copy_model(toto_release("0.2.0"), tmp_path / "copy"), tmp_path / "arranged")
+    usual = run(toto_release("0.2.0"), tmp_path / "a", eager=["teacher-single"])
+    other = run(tree, tmp_path / "b", eager=["teacher-single"])
+    assert other.failure == "" and other.facts["errors"] == {}
+    assert all(np.array_equal(other.arrays[key], usual.arrays[key]) for key in usual.arrays)
+    assert all(path.startswith(("_internal/backbone/", "toto/")) for path in other.facts["imported"])
+
+
+def test_a_tree_without_toto_fails_with_a_message(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "toto").mkdir(parents=True)
+    (tree / "toto" / "__init__.py").touch()
+    outcome = run(tree, tmp_path / "run", eager=["teacher-single"])
+    assert outcome.facts == {}
+    assert "no file under the root defines class Toto" in outcome.failure
+
+
+def test_another_package_of_the_same_name_is_refused(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
+    """Already imported under the name, as a sitecustomize or a plugin could: the tree's own module is not what runs."""
+    code = (
+        "import sys, types; foreign = types.ModuleType('toto'); foreign.__path__ = [sys.argv[2]]\n"
+        "sys.modules['toto'] = foreign\n"
+        "from pathlib import Path; from toto_patcher.equivalence import tree; tree.load(Path(sys.argv[1]))"
+    )
+    foreign = copy_model(toto_release("0.1.4"), tmp_path / "foreign") / "toto"
+    command = [sys.executable, "-c", code, str(toto_release("0.2.0")), str(foreign)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "gave another package" in done.stderr
+
+
+def test_a_real_checkpoint_folder_is_loaded(pair: Callable[[str], Pair], tmp_path: Path) -> None:
+    made = run(pair("0.2.0")[0], tmp_path / "made", eager=["teacher-single"])
+    checkpoint = tmp_path / "made" / "out"
+    config = json.loads((checkpoint / models.CONFIG_FILE).read_text())
+    assert config["patch_size"] == models.TINY.patch_size
+    report = ladder.run(*pair("0.2.0"), quick=True, checkpoint=checkpoint, compiled=False)
+    assert report.passed, report.failures
+    assert any(check.name == "teacher-forced/checkpoint/float32" for check in report.checks)
+    assert made.facts["checkpoint"] == models.checkpoint_fingerprints(checkpoint)

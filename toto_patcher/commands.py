@@ -1,0 +1,214 @@
+"""The commands that write: apply, revert, recover, vendor. Each plans in memory and refuses before its first write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toto_patcher import results as r
+from toto_patcher import workspace as ws
+from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
+from toto_patcher.patching import checkout as checkouts
+from toto_patcher.patching import transaction
+from toto_patcher.patching.change import Plan
+
+if TYPE_CHECKING:
+    from toto_patcher.patching.state import State
+    from toto_patcher.patching.transaction import Recovery
+    from toto_patcher.report import Progress
+
+
+def apply(
+    root: Path | None,
+    *,
+    profile: str | None,
+    ids: Sequence[str],
+    backup: bool,
+    dry_run: bool,
+    check: bool,
+    verify: bool,
+    commit: bool,
+    progress: Progress,
+) -> r.ApplyResult:
+    """Patches the tree, all or nothing; with ``dry_run`` or ``check`` says what it would do.
+
+    The plan is made and, with ``verify``, proved before anything is written, so that a refusal leaves no trace. It is
+    made again under the lock if another process wrote in between.
+
+    Raises:
+        TotoPatchError: refused, or the operating system refused; the tree is as it was.
+    """
+    profile, selection = ws.select(profile, ids)
+    workspace = ws.look(ws.find(root))
+    recovered = None
+    if workspace.pending:
+        if dry_run or check:
+            workspace.refuse_if_interrupted()
+        recovered = recover(root).message
+        workspace = ws.look(workspace.root)
+    plan = ws.plan(workspace, selection, profile)
+    if commit:
+        from toto_patcher.patching.version_control import require_committable
+
+        require_committable(plan)
+    result = r.ApplyResult(
+        root=str(plan.root),
+        profile=profile,
+        patches=plan.patches,
+        previous=workspace.state.patches if workspace.state else (),
+        files=ws.changed_files(plan.pending),
+        written=False,
+        backup=backup,
+        dry_run=dry_run,
+        diff=_diff(plan) if dry_run else None,
+        recovered=recovered,
+    )
+    if verify:
+        from toto_patcher.inspection import prove
+
+        ladder = prove(plan, None, False, progress)
+        result = replace(result, ladder=ladder, exit_code=0 if ladder["passed"] else 5)
+        if result.exit_code:
+            return result
+    if dry_run or check:
+        return replace(result, exit_code=1 if check and plan.pending else 0)
+    if not plan.pending:
+        _commit_records(plan, backup, workspace)
+    else:
+        with transaction.exclusive(plan.root):
+            now = ws.look(plan.root)
+            if now.state != workspace.state:
+                _require_same(plan, ws.plan(now, selection, profile))
+            _commit_records(plan, backup, workspace)
+        result = replace(result, written=True)
+    return replace(result, git_commit=_commit(plan, workspace.state)) if commit else result
+
+
+def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
+    """Writes the plan; the first time with where the checkout came from, so that a lost backup can be replaced."""
+    if workspace.state is not None:
+        transaction.commit(plan, backup=backup)
+        return
+    from toto_patcher.patching.version_control import head_commit
+
+    release, head = ws.release_of(plan), head_commit(plan.root)
+    transaction.commit(plan, backup=backup, release=release, git_commit=head)
+
+
+def revert(root: Path | None) -> r.RevertResult:
+    """Puts every original back and drops the record; nothing to do on a tree that is not patched."""
+    place = ws.find(root)
+    before = ws.look(place)
+    if before.state is None and before.pending is None:
+        return r.RevertResult(root=str(place), previous=(), files=())
+    from toto_patcher.patching.restore import plan_revert
+
+    with transaction.exclusive(place) as recovery:
+        workspace = ws.look(place)
+        if workspace.state is None:
+            return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
+        refuse_all(list(ws.drift(workspace)))
+        plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
+        transaction.commit(plan, backup=False)
+    sources = {original.path: original.source for original in plan.originals}
+    return r.RevertResult(
+        root=str(place),
+        previous=workspace.state.patches,
+        files=ws.changed_files(plan.pending, sources),
+        recovered=_told(recovery),
+    )
+
+
+def recover(root: Path | None) -> r.RecoverResult:
+    """Finishes or undoes what an interrupted run left."""
+    place = ws.find(root)
+    recovery = transaction.recover(place)
+    return r.RecoverResult(
+        root=str(place),
+        action=recovery.action,
+        files=tuple(map(str, recovery.files)),
+        kept=tuple(map(str, (*recovery.foreign, *recovery.kept))),
+        message=_told(recovery) or "No interrupted run; nothing to do.",
+    )
+
+
+def vendor(
+    root: Path | None,
+    *,
+    version: str | None,
+    from_git: str | None,
+    rev: str | None,
+    from_path: Path | None,
+    force: bool,
+    progress: Progress,
+) -> r.VendorResult:
+    """Puts a pinned release, a git revision or a folder's Toto into the vendor folder."""
+    from toto_patcher.patching import vendor as vendoring
+
+    place = checkouts.wanted_root(root, os.environ, Path.cwd())
+
+    def step(what: str) -> None:
+        progress(what, 0, 0)
+
+    if from_git is not None and rev is not None:
+        done = vendoring.vendor_git(from_git, rev, place, force=force, progress=step)
+    elif from_path is not None:
+        done = vendoring.vendor_path(from_path, place, force=force)
+    else:
+        done = vendoring.vendor_release(version or vendoring.DEFAULT_RELEASE, place, force=force, progress=step)
+    return r.VendorResult(
+        root=str(done.root),
+        lock=str(done.lock_path),
+        source={"kind": done.source.kind, **done.source.details},
+        release=done.release,
+        files=len(done.files),
+        changed=done.changed,
+    )
+
+
+def _diff(plan: Plan) -> str:
+    from toto_patcher.patching.plan import unified_diff
+
+    return unified_diff(plan)
+
+
+def _require_same(plan: Plan, again: Plan) -> None:
+    """What was shown and proved is what is written, also when another process wrote in between."""
+    if plan != again:
+        raise DriftError(
+            "changed while it was being planned", path=plan.root, hint="Another process writes here; run it again."
+        )
+
+
+def _commit(plan: Plan, previous: State | None) -> str | None:
+    """Commits the plan's files; when git refuses, the tree goes back to what it was."""
+    from toto_patcher.patching.version_control import commit_files
+
+    names = ", ".join(plan.patches)
+    title = f"Apply toto-patch profile {plan.profile}" if plan.profile else f"Apply toto-patch {names}"
+    message = f"{title}\n\nPatches: {names}.\n`toto-patch revert` puts the originals back.\n"
+    try:
+        return commit_files(plan.root, [change.path for change in plan.changes], message)
+    except TotoPatchError:
+        back = tuple(replace(change, before=change.after, after=change.before) for change in plan.pending)
+        if back:
+            undo = Plan(plan.root, back, previous.patches if previous else (), previous.profile if previous else None)
+            with transaction.exclusive(plan.root):
+                transaction.commit(undo, backup=True)
+        raise
+
+
+def _told(recovery: Recovery | None) -> str | None:
+    """What a recovery did, in one sentence."""
+    return None if recovery is None else _RECOVERIES[recovery.action]
+
+
+_RECOVERIES = {
+    "forward": "An interrupted run was finished.",
+    "back": "An interrupted run was undone.",
+    "cleared": "The leftovers of an interrupted run were removed; it had changed no file.",
+    "nothing": None,
+}

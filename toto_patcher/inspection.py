@@ -1,0 +1,234 @@
+"""The commands that only look: list, show, diff, status, verify-only. None of them writes under the checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from toto_patcher import results as r
+from toto_patcher import workspace as ws
+from toto_patcher.errors import TotoPatchError
+from toto_patcher.patching.checkout import Checkout, parse_syntax
+
+if TYPE_CHECKING:
+    from toto_patcher.patching.change import Plan
+    from toto_patcher.patching.patch import Patch
+    from toto_patcher.report import Progress
+
+
+def catalogue() -> r.ListResult:
+    """The series and its profiles."""
+    from toto_patcher.patching import series
+
+    loaded = series.load()
+    profiles = {name: tuple(patch.id for patch in patches) for name, patches in loaded.profiles().items()}
+    return r.ListResult(patches=tuple(_describe(patch) for patch in loaded.patches), profiles=profiles)
+
+
+def show(patch_id: str, root: Path | None) -> r.ShowResult:
+    """One patch, and where its classes are in the checkout at hand, if there is one.
+
+    Raises:
+        UsageError: there is no such patch.
+    """
+    from toto_patcher.patching import series
+
+    patch = series.load()[patch_id]
+    return r.ShowResult(patch=_describe(patch, _places(patch, root)))
+
+
+def diff(root: Path | None, profile: str | None, ids: Sequence[str]) -> r.DiffResult:
+    """What apply would write."""
+    from toto_patcher.patching.plan import unified_diff
+
+    profile, selection = ws.select(profile, ids)
+    workspace = ws.look(ws.find(root))
+    workspace.refuse_if_interrupted()
+    plan = ws.plan(workspace, selection, profile)
+    files = ws.changed_files(plan.pending)
+    return r.DiffResult(
+        root=str(plan.root), profile=profile, patches=plan.patches, files=files, diff=unified_diff(plan)
+    )
+
+
+def status(root: Path | None) -> r.StatusResult:
+    """What is patched, pristine or drifted now."""
+    from toto_patcher.patching.version_control import git_state
+
+    workspace = ws.look(ws.find(root))
+    state, files = workspace.state, workspace.files()
+    git = git_state(workspace.root)
+    return r.StatusResult(
+        root=str(workspace.root),
+        verdict=_verdict(files) if state else "not-patched",
+        profile=state.profile if state else None,
+        patches=state.patches if state else (),
+        applied_at=state.created if state else None,
+        release=state.release if state else _release(workspace.root),
+        files=files,
+        pending=ws.interruption(workspace.pending) if workspace.pending else None,
+        git=r.GitState(**asdict(git)) if git else None,
+    )
+
+
+def verify(
+    root: Path | None, numerics: bool, checkpoint: Path | None, quick: bool, progress: Progress
+) -> r.VerifyResult:
+    """Is the tree patched and whole? With ``numerics``: does it compute what the original computes?
+
+    Raises:
+        UnknownSourceError: it is not patched and could not be.
+    """
+    workspace = ws.look(ws.find(root))
+    state, files = workspace.state, workspace.files()
+    checks = [_journal_check(workspace), *(_bytes_check(workspace, file) for file in files)]
+    verdict = _verdict(files) if state else "not-patched"
+    ladder = None
+    if workspace.pending:
+        verdict = "half-patched"
+    elif state is None:
+        profile, selection = ws.select(None, ())
+        ws.plan(workspace, selection, profile)  # refuses what is not Toto, or is patched without a record of it
+    elif verdict == "patched":
+        checks += _structure_checks(workspace)
+        if not all(check.passed for check in checks):
+            verdict = "drifted"
+        elif numerics:
+            ladder = _numerics(workspace, checkpoint, quick, progress)
+            verdict = "patched" if ladder["passed"] else "outputs-differ"
+    codes: dict[str, int] = {"patched": 0, "not-patched": 1, "half-patched": 3, "drifted": 3, "outputs-differ": 5}
+    return r.VerifyResult(
+        root=str(workspace.root),
+        verdict=verdict,
+        profile=state.profile if state else None,
+        patches=state.patches if state else (),
+        files=files,
+        checks=tuple(checks),
+        ladder=ladder,
+        hint=ws.RECOVER if workspace.pending else _HINTS.get(verdict),
+        exit_code=codes[verdict],
+    )
+
+
+def prove(plan: Plan, checkpoint: Path | None, quick: bool, progress: Progress) -> dict[str, Any]:
+    """Runs the ladder on a plan's original against its patched sources, in temporary folders."""
+    from toto_patcher.equivalence import ladder
+
+    def step(done: int, total: int, case: str) -> None:
+        progress(f"comparing outputs: {case}", done, total)
+
+    expected = [change.path for change in plan.changes if change.pristine != change.after]
+    with ws.two_trees(plan) as (original, patched):
+        found = ladder.run(original, patched, quick=quick, checkpoint=checkpoint, progress=step, expected=expected)
+    return found.to_dict()
+
+
+_HINTS = {
+    "not-patched": "`toto-patch apply --backup` patches it.",
+    "half-patched": "`toto-patch revert` puts the originals back; then apply again.",
+    "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`.",
+    "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check.",
+}
+
+
+def _release(root: Path) -> str | None:
+    """The pinned release whose Python files these are, to the byte."""
+    from toto_patcher.patching.change import fingerprint
+    from toto_patcher.patching.releases import known_release
+
+    tree = Checkout.open(root)
+    return known_release({path: fingerprint(tree.read(path)) for path in tree.sources})
+
+
+def _verdict(files: Sequence[r.FileStatus]) -> r.Verdict:
+    found = {file.state for file in files}
+    if found == {"patched"}:
+        return "patched"
+    if found == {"pristine"}:
+        return "not-patched"
+    return "drifted" if found & {"drifted", "missing"} else "half-patched"
+
+
+def _journal_check(workspace: ws.Workspace) -> r.Check:
+    if workspace.pending:
+        return r.Check("journal", False, ws.interruption(workspace.pending), str(ws.JOURNAL))
+    return r.Check("journal", True, "no interrupted run")
+
+
+def _bytes_check(workspace: ws.Workspace, file: r.FileStatus) -> r.Check:
+    told = {
+        "patched": "the bytes that were written",
+        "pristine": "the original's bytes: it was put back by something else than toto-patch",
+        "drifted": "neither the original's bytes nor those that were written: edited since",
+        "missing": "there is no such file",
+    }
+    line = ws.first_edit(workspace, file.path) if file.state == "drifted" else None
+    return r.Check("bytes", file.state == "patched", told[file.state], file.path, line)
+
+
+def _structure_checks(workspace: ws.Workspace) -> list[r.Check]:
+    """Files parse, carry their notice, and applying the recorded patches again would change nothing."""
+    assert workspace.state is not None
+    tree = Checkout.open(workspace.root)
+    checks = []
+    for file in workspace.files():
+        path = PurePosixPath(file.path)
+        try:
+            parse_syntax(tree.read(path), path)
+            checks.append(r.Check("parses", True, "valid Python", file.path))
+        except TotoPatchError as error:
+            checks.append(r.Check("parses", False, error.message, file.path, error.line))
+        notice = b"toto-patch revert" in tree.read(path)
+        checks.append(r.Check("notice", notice, "says that it was changed" if notice else "has no notice", file.path))
+    again = _plan_again(workspace)
+    for change in again.pending:
+        checks.append(r.Check("repeats", False, "these patches would write other bytes now", str(change.path)))
+    if not again.pending:
+        checks.append(r.Check("repeats", True, "applying again changes nothing"))
+    return checks
+
+
+def _plan_again(workspace: ws.Workspace) -> Plan:
+    assert workspace.state is not None
+    _, selection = ws.select(None, workspace.state.patches)
+    return ws.plan(workspace, selection, workspace.state.profile)
+
+
+def _numerics(workspace: ws.Workspace, checkpoint: Path | None, quick: bool, progress: Progress) -> dict[str, Any]:
+    return prove(_plan_again(workspace), checkpoint, quick, progress)
+
+
+def _describe(patch: Patch, found: tuple[str, ...] = ()) -> r.PatchInfo:
+    return r.PatchInfo(
+        id=patch.id,
+        title=patch.title,
+        why=patch.why.strip(),
+        classes=patch.targets,
+        files=_golden_files(patch),
+        profiles=patch.profiles,
+        requires=patch.requires,
+        after=patch.after,
+        conflicts=patch.conflicts,
+        tested_on=patch.tested_on,
+        found=found,
+    )
+
+
+def _golden_files(patch: Patch) -> tuple[str, ...]:
+    golden = patch.folder / "expected.diff"
+    if not golden.is_file():
+        return ()
+    lines = golden.read_text(encoding="utf-8").splitlines()
+    return tuple(line[6:].split("\t")[0] for line in lines if line.startswith("+++ b/"))
+
+
+def _places(patch: Patch, root: Path | None) -> tuple[str, ...]:
+    try:
+        tree = Checkout.open(ws.find(root))
+        return tuple(f"{place.path}:{place.line}" for name in patch.targets for place in tree.definitions(name))
+    except TotoPatchError:
+        if root is not None:
+            raise
+        return ()

@@ -1,0 +1,192 @@
+"""Finishes or undoes an interrupted transaction, by what is on disk and never by what was meant to be there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
+from toto_patcher.patching import journal
+from toto_patcher.patching.safe_files import Tree
+from toto_patcher.patching.store import BACKUPS, FOLDER, STATE
+
+if TYPE_CHECKING:
+    from toto_patcher.patching.state import Entry, Journal
+
+_HALF_BACKUP = re.compile(r"[0-9a-f]{64}\.tmp")
+
+Action = Literal["nothing", "forward", "back", "cleared"]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What recovery found and did.
+
+    Attributes:
+        action: ``forward`` finished the transaction, ``back`` undid it, ``cleared`` removed leftovers of one that had
+            moved no file yet, ``nothing`` was there to do.
+        files: the source files that the transaction was about.
+        foreign: those that were neither old nor new, because somebody edited them; left as they are.
+        kept: temporaries left in place because they hold bytes that are neither old nor new.
+    """
+
+    action: Action
+    files: tuple[PurePosixPath, ...] = ()
+    foreign: tuple[PurePosixPath, ...] = ()
+    kept: tuple[PurePosixPath, ...] = ()
+
+
+def _is_ready(tree: Tree, entry: Entry, *, forward: bool) -> bool:
+    have, want = (entry.before, entry.after) if forward else (entry.after, entry.before)
+    disk = journal.look(tree, PurePosixPath(entry.path))
+    if disk == want:
+        return True
+    if disk != have:
+        return False
+    return want is None or any(
+        journal.look(tree, name) == want for name in (*journal.temporaries(entry), BACKUPS / want)
+    )
+
+
+def _is_foreign(tree: Tree, entry: Entry) -> bool:
+    return journal.look(tree, PurePosixPath(entry.path)) not in (entry.before, entry.after)
+
+
+def _put_displaced_edits_back(tree: Tree, moves: Journal) -> None:
+    """An edit that was displaced by a move, whose process was killed before it could look, goes back to its place."""
+    for entry in moves.entries:
+        path = PurePosixPath(entry.path)
+        if journal.look(tree, path) != entry.after:
+            continue
+        names = journal.temporaries(entry)
+        for name in names:
+            if journal.look(tree, name) in (None, journal.NOT_PLAIN, entry.before, entry.after):
+                continue
+            other = names[1] if name == names[0] else names[0]
+            if entry.after is None:
+                tree.move_new(name, path)
+            elif journal.look(tree, other) is None or tree.remove(other):
+                tree.exchange(name, path, other)
+            break
+
+
+def settle(tree: Tree) -> Recovery | None:
+    """Finishes or undoes whatever an earlier process left. Needs the lock. Safe to be killed in, and to repeat.
+
+    Raises:
+        RefusedGroup, BackupError: there are files that can go neither way; the journal stays.
+    """
+    if tree.status(journal.PREPARE_NEW) is not None:
+        tree.remove(journal.PREPARE_NEW)
+    found = journal.find(tree)
+    if found is None:
+        return None
+    phase, moves = found
+    if phase == journal.PREPARE:
+        clear(tree, phase, moves, forward=False)
+        return Recovery("cleared", moves.files)
+    if phase == journal.DONE:
+        return Recovery("forward", moves.files, kept=clear(tree, phase, moves, forward=True))
+    if phase == journal.MOVE:
+        _put_displaced_edits_back(tree, moves)
+        own = [entry for entry in moves.entries if not _is_foreign(tree, entry)]
+        sources = [entry for entry in own if entry.path != str(STATE)]
+        can_finish = all(_is_ready(tree, entry, forward=True) for entry in own)
+        moved = all(journal.look(tree, PurePosixPath(entry.path)) == entry.after for entry in sources)
+        can_undo = all(_is_ready(tree, entry, forward=False) for entry in own)
+        # With a foreign edit in the way the tree cannot become all new; go on only if the rest is already.
+        if can_finish and (len(own) == len(moves.entries) or moved or not can_undo):
+            return go_forward(tree, phase, moves)
+        if not can_undo:
+            refuse_all([_stuck(entry) for entry in own if not _is_ready(tree, entry, forward=False)])
+    return go_back(tree, phase, moves)
+
+
+def _stuck(entry: Entry) -> RefusedError:
+    message = "an interrupted command replaced it, and the bytes it had are gone"
+    hint = f"put the original back by hand (from git or the release), delete {journal.MOVE} and run `toto-patch status`"
+    return BackupError(message, path=entry.path, hint=hint)
+
+
+def go_forward(tree: Tree, phase: PurePosixPath, moves: Journal) -> Recovery:
+    """Moves every file that is not foreign to its new bytes."""
+    foreign = _move_all(tree, moves.entries, forward=True)
+    journal.sync_folders(tree, moves)
+    journal.advance(tree, phase, journal.DONE)
+    return Recovery("forward", moves.files, foreign, clear(tree, journal.DONE, moves, forward=True))
+
+
+def go_back(tree: Tree, phase: PurePosixPath, moves: Journal) -> Recovery:
+    """Moves every file that is not foreign back to its old bytes."""
+    if phase != journal.UNDO:
+        # Best effort: without the mark a killed roll-back may be finished forward, which is whole as well.
+        with suppress(OSError):
+            journal.advance(tree, phase, journal.UNDO)
+            phase = journal.UNDO
+        phase = journal.UNDO if tree.status(journal.UNDO) else phase
+    foreign = _move_all(tree, moves.entries[::-1], forward=False)
+    journal.sync_folders(tree, moves)
+    return Recovery("back", moves.files, foreign, clear(tree, phase, moves, forward=False))
+
+
+def _move_all(tree: Tree, entries: Sequence[Entry], *, forward: bool) -> tuple[PurePosixPath, ...]:
+    """Moves what can be moved; returns the files that are foreign, also those edited just now."""
+    foreign = []
+    for entry in entries:
+        try:
+            journal.move(tree, entry, forward=forward)
+        except DriftError:
+            foreign.append(PurePosixPath(entry.path))
+    return tuple(foreign)
+
+
+def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) -> tuple[PurePosixPath, ...]:
+    """Removes what the transaction leaves behind and, last of all, its journal.
+
+    Returns:
+        Temporaries that hold bytes which are neither old nor new; they are somebody's edit and stay.
+    """
+    kept = []
+    for entry in moves.entries:
+        tree.remove(journal.part(entry))
+        for name in journal.temporaries(entry):
+            # Before the first move a temporary may be half written, and nothing in it can be an edit.
+            if phase == journal.PREPARE or journal.look(tree, name) in (entry.before, entry.after):
+                tree.remove(name)
+            elif tree.status(name) is not None:
+                kept.append(name)
+    if forward:
+        for path in moves.bytecode:
+            remove_bytecode(tree, PurePosixPath(path))
+    for digest in moves.old_backups if forward else moves.new_backups:
+        tree.remove(BACKUPS / digest)
+    for backup in tree.names(BACKUPS):
+        if _HALF_BACKUP.fullmatch(backup):
+            tree.remove(BACKUPS / backup)
+    if not tree.remove_folder(BACKUPS) and tree.status(BACKUPS) is not None:
+        tree.sync_folder(BACKUPS)
+    for folder in reversed(moves.old_folders if forward else moves.new_folders):
+        tree.remove_folder(PurePosixPath(folder))
+    with suppress(OSError):
+        journal.sync_folders(tree, moves)
+    tree.remove(phase)
+    tree.sync_folder(FOLDER)
+    return tuple(kept)
+
+
+def remove_bytecode(tree: Tree, source: PurePosixPath) -> None:
+    """Removes the compiled copies of one source file, and their folder if nothing else is in it."""
+    if source.suffix != ".py":
+        return
+    cache = source.parent / "__pycache__"
+    # A cache that lies elsewhere or belongs to somebody else is not ours to touch; Python checks it against the source.
+    with suppress(UnsafePathError, OSError):
+        stale = [name for name in tree.names(cache) if name.startswith(f"{source.stem}.") and name.endswith(".pyc")]
+        for name in stale:
+            tree.remove(cache / name)
+        if stale:
+            tree.remove_folder(cache)

@@ -1,0 +1,192 @@
+"""Turns results into text for a terminal, JSON or Markdown. Nobody else prints.
+
+A result says what was done; its text adds where, and what to do next. Errors and progress go to stderr, results to
+stdout, and with ``--json`` stdout holds exactly one document (docs/json.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from toto_patcher import results as r
+from toto_patcher.errors import RefusedGroup, TotoPatchError
+from toto_patcher.renderers import RENDERERS, render_error
+from toto_patcher.terminal import silence_stdout, surface
+
+SCHEMA = 1
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.ErrorResult:
+    """Maps any exception to what the user is told and to the exit code."""
+    text = None
+    if verbose:
+        import traceback
+
+        text = "".join(traceback.format_exception(error))
+    if isinstance(error, RefusedGroup):
+        refusals = tuple(_told(each) for each in error.refusals)
+        return r.ErrorResult(command, error.exit_code, _told(error), refusals, text)
+    if isinstance(error, TotoPatchError):
+        return r.ErrorResult(command, error.exit_code, _told(error), (_told(error),), text)
+    if isinstance(error, OSError):
+        import errno
+
+        name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        path = error.filename if isinstance(error.filename, str) else None
+        told = r.Failure("io", f"{error.strerror or error} ({name})", path, None, "Repair the cause and run it again.")
+        return r.ErrorResult(command, 4, told, (told,), text)
+    told = r.Failure(
+        "bug",
+        f"{type(error).__name__}: {error}",
+        hint="This is a bug in toto-patch. Please report it with the output of the same command under --verbose.",
+    )
+    return r.ErrorResult(command, INTERNAL_ERROR, told, (told,), text)
+
+
+def usage_failure(message: str, *, command: str, hint: str | None) -> r.ErrorResult:
+    """A command line that click refused."""
+    told = r.Failure("usage", message, hint=hint)
+    return r.ErrorResult(command, 2, told, (told,))
+
+
+def interrupted(command: str) -> r.ErrorResult:
+    """Ctrl-C: transactions roll back or are finished by the next command, so the tree is whole."""
+    told = r.Failure(
+        "interrupted", "Interrupted; the tree is whole.", hint="`toto-patch status` shows where it stands."
+    )
+    return r.ErrorResult(command, INTERRUPTED, told, (told,))
+
+
+def _told(error: TotoPatchError) -> r.Failure:
+    return r.Failure(error.kind, error.message, error.path, error.line, error.hint or _NEXT.get(error.kind))
+
+
+_NEXT = {
+    "usage": "`toto-patch --help` lists what there is.",
+    "refused": "`toto-patch status` shows where the tree stands.",
+    "unknown-source": "Undo the change that is named here, or vendor a supported release: toto-patch vendor.",
+    "drift": "Keep your edit elsewhere, put the file back, then run it again.",
+    "conflict": "`toto-patch list` shows which patches go together.",
+    "unsafe-path": "Put a plain file or folder of its own in its place, then run it again.",
+    "backup": "Restore `.toto-patch` from a copy, or put the originals back by hand.",
+    "io": "Repair the cause and run it again.",
+    "locked": "Wait until the other process has finished, then run it again.",
+}
+"""What to do next where the refusal itself does not say."""
+
+
+def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> None:
+    """Writes one result: JSON and answers on stdout, errors in words on stderr. A reader that left is no error."""
+    try:
+        if as_json:
+            sys.stdout.write(to_json(result) + "\n")
+            if isinstance(result, r.ErrorResult) and result.traceback:
+                sys.stderr.write(result.traceback)
+        elif isinstance(result, r.ErrorResult):
+            render_error(result, surface(sys.stderr))
+        else:
+            RENDERERS[type(result)](result, surface(sys.stdout))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+
+
+def to_json(result: r.Result | r.ErrorResult) -> str:
+    """The one document of ``--json``."""
+    import json
+
+    body = asdict(result)
+    head = {"schema": SCHEMA, "command": result.command, "ok": result.exit_code == 0}
+    body.pop("traceback", None)
+    document = _finite({**head, "exit_code": body.pop("exit_code"), **body})
+    return json.dumps(document, indent=2, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """The value with ``null`` for infinities and NaN, which JSON does not have."""
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def progress(*, enabled: bool) -> Iterator[Progress]:
+    """A progress bar on stderr for work that takes longer than a second; nothing when that is not a terminal."""
+    if not enabled or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    with ExitStack() as stack:
+        update: Callable[[str, int, int], None] | None = None
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal update  # most commands end before there is anything to show: rich is imported at the first step
+            update = update or stack.enter_context(_bar())
+            update(what, done, total)
+
+        yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield update
+
+
+def patches_markdown(catalogue: r.ListResult) -> str:
+    """docs/patches.md: every patch from its docstring. ``toto-patch list --markdown > docs/patches.md`` writes it."""
+    lines = [
+        "# The patches",
+        "",
+        "Generated from the patches' docstrings by `toto-patch list --markdown > docs/patches.md`; do not edit.",
+        "",
+        "| profile | patches, in the order they are applied |",
+        "|---|---|",
+        *(f"| `{name}` | {', '.join(f'[{i}](#{i})' for i in ids)} |" for name, ids in catalogue.profiles.items()),
+    ]
+    for patch in catalogue.patches:
+        facts = {
+            "Changes": _code((*patch.classes, *patch.files)),
+            "Profiles": _code(patch.profiles),
+            "Requires": _code(patch.requires),
+            "Comes after": _code(patch.after),
+            "Conflicts with": _code(patch.conflicts),
+            "Tested on": ", ".join(patch.tested_on),
+        }
+        lines += ["", f"## {patch.id}", "", f"**{patch.title}.**", ""]
+        lines += [f"- {name}: {value}" for name, value in facts.items() if value]
+        lines += ["", patch.why]
+    return "\n".join(lines) + "\n"
+
+
+def _code(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def write(text: str) -> None:
+    """Writes a document to stdout as it is."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()

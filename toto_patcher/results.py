@@ -1,0 +1,227 @@
+"""What each command found or did: frozen data that the commands return and ``report`` renders.
+
+Field names are the keys of the JSON documents described in docs/json.md; renaming one is a change of schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+FileState = Literal["pristine", "patched", "drifted", "missing"]
+Verdict = Literal["patched", "not-patched", "half-patched", "drifted", "outputs-differ"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What all commands share.
+
+    Attributes:
+        exit_code: the process's exit status (docs/cli.md).
+    """
+
+    command: ClassVar[str] = ""
+    exit_code: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """One file of a plan: ``change`` is what happens to the bytes on disk, ``added`` and ``removed`` count lines."""
+
+    path: str
+    change: Literal["modified", "added", "removed"]
+    added: int
+    removed: int
+    patches: tuple[str, ...] = ()
+    source: str | None = None
+    """Where a revert took the original from: ``backup``, ``git commit <id>``, ``release <version>``; else ``None``."""
+
+
+@dataclass(frozen=True)
+class PatchInfo:
+    """One patch of the series as ``list``, ``show`` and docs/patches.md present it.
+
+    ``files`` are those its golden diff changes in the pinned release; ``found`` is ``path:line`` of each target class
+    in the checkout at hand, empty when there is none.
+    """
+
+    id: str
+    title: str
+    why: str
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    profiles: tuple[str, ...]
+    requires: tuple[str, ...]
+    after: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    tested_on: tuple[str, ...]
+    found: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ListResult(Result):
+    """The series in order and its profiles."""
+
+    command: ClassVar[str] = "list"
+    patches: tuple[PatchInfo, ...]
+    profiles: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ShowResult(Result):
+    """One patch."""
+
+    command: ClassVar[str] = "show"
+    patch: PatchInfo
+
+
+@dataclass(frozen=True)
+class DiffResult(Result):
+    """What apply would write, as a unified diff."""
+
+    command: ClassVar[str] = "diff"
+    root: str
+    profile: str | None
+    patches: tuple[str, ...]
+    files: tuple[ChangedFile, ...]
+    diff: str
+
+
+@dataclass(frozen=True)
+class ApplyResult(Result):
+    """What apply did, or would do (``written`` is false then and ``diff`` is filled in)."""
+
+    command: ClassVar[str] = "apply"
+    root: str
+    profile: str | None
+    patches: tuple[str, ...]
+    previous: tuple[str, ...]
+    files: tuple[ChangedFile, ...]
+    written: bool
+    backup: bool
+    dry_run: bool = False
+    diff: str | None = None
+    recovered: str | None = None
+    git_commit: str | None = None
+    ladder: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One structural check of verify-only."""
+
+    name: str
+    passed: bool
+    detail: str
+    path: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """One file that the state file names."""
+
+    path: str
+    state: FileState
+    patches: tuple[str, ...]
+    backup: bool
+
+
+@dataclass(frozen=True)
+class VerifyResult(Result):
+    """Is the tree patched and whole, and (with numerics) does it compute what the original computes?"""
+
+    command: ClassVar[str] = "verify-only"
+    root: str
+    verdict: Verdict
+    profile: str | None
+    patches: tuple[str, ...]
+    files: tuple[FileStatus, ...]
+    checks: tuple[Check, ...]
+    ladder: Mapping[str, Any] | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class GitState:
+    """Where the checkout stands in version control."""
+
+    commit: str
+    branch: str | None
+    ignored: bool
+    modified: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StatusResult(Result):
+    """What is there now."""
+
+    command: ClassVar[str] = "status"
+    root: str
+    verdict: Verdict
+    profile: str | None
+    patches: tuple[str, ...]
+    applied_at: str | None
+    release: str | None
+    files: tuple[FileStatus, ...]
+    pending: str | None
+    git: GitState | None
+
+
+@dataclass(frozen=True)
+class RevertResult(Result):
+    """What revert put back, and where each original came from."""
+
+    command: ClassVar[str] = "revert"
+    root: str
+    previous: tuple[str, ...]
+    files: tuple[ChangedFile, ...]
+    recovered: str | None = None
+
+
+@dataclass(frozen=True)
+class RecoverResult(Result):
+    """What an interrupted run had left: ``action`` is ``nothing``, ``forward``, ``back`` or ``cleared``."""
+
+    command: ClassVar[str] = "recover"
+    root: str
+    action: str
+    files: tuple[str, ...]
+    kept: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class VendorResult(Result):
+    """What was laid into the vendor folder."""
+
+    command: ClassVar[str] = "vendor"
+    root: str
+    lock: str
+    source: Mapping[str, str]
+    release: str | None
+    files: int
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One refusal: what, where, why, what next."""
+
+    kind: str
+    message: str
+    path: str | None = None
+    line: int | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class ErrorResult:
+    """A command that did not do what it was asked; ``error`` sums up ``refusals`` when there is more than one."""
+
+    command: str
+    exit_code: int
+    error: Failure
+    refusals: tuple[Failure, ...] = ()
+    traceback: str | None = None

@@ -1,0 +1,117 @@
+"""Two surfaces to write on: plain text, and rich for a terminal that wants colour. Used by ``report`` only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Sequence[tuple[str, str]]
+"""Cells of a table: (text, style)."""
+
+
+class Surface(Protocol):
+    """What renderers write on. A style is a rich style name (``green``, ``bold``, ``dim``, empty)."""
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Writes one line."""
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Writes rows with their columns aligned, indented by two spaces."""
+
+    def diff(self, text: str) -> None:
+        """Writes a unified diff, byte for byte when this is not a terminal."""
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Colour goes to terminals only, and not to one whose user set NO_COLOR (https://no-color.org) or TERM=dumb."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def surface(stream: TextIO) -> Surface:
+    """The surface that suits a stream; rich is imported only where it is of use."""
+    return RichSurface(stream) if wants_colour(stream) else PlainSurface(stream)
+
+
+class PlainSurface:
+    """Text without any escape sequence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """See Surface."""
+        self._stream.write(text + "\n")
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """See Surface."""
+        if not rows:
+            return
+        widths = [max(len(row[i][0]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+        for row in rows:
+            cells = (text.ljust(width) for (text, _), width in zip(row, widths, strict=False))
+            self.line(("  " + "  ".join(cells)).rstrip())
+
+    def diff(self, text: str) -> None:
+        """See Surface."""
+        self._stream.flush()
+        binary = cast(TextIOWrapper, self._stream).buffer
+        binary.write(text.encode("utf-8", errors="surrogateescape"))  # as it is in the files
+        binary.flush()
+
+
+class RichSurface:
+    """The same text with colour; long lines are left to the terminal to wrap, so that paths stay copyable."""
+
+    _DIFF_STYLES = (("+++", "bold"), ("---", "bold"), ("@@", "cyan"), ("diff ", "bold"), ("+", "green"), ("-", "red"))
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """See Surface."""
+        self._console.print(text, style=style or None, markup=False)
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """See Surface."""
+        from rich.text import Text
+
+        widths = [max(len(row[i][0]) for row in rows if i < len(row)) for i in range(max(map(len, rows), default=0))]
+        for row in rows:
+            line = Text("  ")
+            for (text, style), width in zip(row, widths, strict=False):
+                line.append(text.ljust(width), style=style or None).append("  ")
+            line.rstrip()
+            self._console.print(line)
+
+    def diff(self, text: str) -> None:
+        """See Surface."""
+        for line in text.splitlines():
+            style = next((style for prefix, style in self._DIFF_STYLES if line.startswith(prefix)), "")
+            self.line(line, style)
+
+
+def tolerate_any_character(*streams: TextIO) -> None:
+    """Lets a stream that cannot encode a character of somebody's path write its escape instead of failing."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def silence_stdout() -> None:
+    """After the reader of our pipe has gone: nothing more is written, and the interpreter's last flush stays quiet."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives as long as the process
+    finally:
+        os.close(devnull)
