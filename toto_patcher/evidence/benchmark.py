@@ -24,9 +24,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from toto_patcher.equivalence.models import SHAPES
 from toto_patcher.evidence.benchmark_child import Child, ask_all
 from toto_patcher.evidence.benchmark_plan import UPSTREAM, Group, Job, Tree, plan_groups
-from toto_patcher.equivalence.models import SHAPES
 from toto_patcher.evidence.workloads import MEASURED, MODES, WORKLOADS
 from toto_patcher.patching.change import fingerprint
 
@@ -48,6 +48,7 @@ class Settings:
         compile_threads: processes Inductor compiles with, in each child.
         profile: profile upstream eager, and both trees in ``PROFILED_MODE``.
         time_limit: seconds after which no further group is started; ``None`` for no limit.
+        warm_up_limit: seconds after which children of a group that still warm up are ended; ``None`` for no limit.
     """
 
     device: str = "cuda"
@@ -62,6 +63,7 @@ class Settings:
     seed: int = 0
     profile: bool = True
     time_limit: float | None = None
+    warm_up_limit: float | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
     def worker(self) -> dict[str, Any]:
@@ -137,10 +139,14 @@ def _measure(
         for answer in ask_all(children, "hello"):
             document["machine"].update(answer.get("software", {}))
             document["settings"].update(answer.get("limits", {}))
+        until = None if settings.warm_up_limit is None else time.monotonic() + settings.warm_up_limit
         for wave in group.waves:
             members = [child for child in children if child.job in wave]
-            for child, answer in zip(members, ask_all(members, "warm_up", forecasts=settings.warm_up), strict=True):
-                rows[id(child)].update(warm_up=answer, compiled_beside=len(members) - 1)
+            start = time.monotonic()
+            answers = ask_all(members, "warm_up", until=until, forecasts=settings.warm_up)
+            for child, answer in zip(members, answers, strict=True):
+                waited = round(time.monotonic() - start, 1)
+                rows[id(child)].update(warm_up=answer, compiled_beside=len(members) - 1, waited_s=waited)
                 progress(f"warm   {child.job.label}: {answer.get('ms') or child.failure}")
         for workload in dict.fromkeys(child.job.workload for child in children):
             _take_turns([child for child in children if child.job.workload == workload], rows, settings)
@@ -243,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("turns", "timed", "untimed", "threads", "compile_threads"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Settings, name))
     parser.add_argument("--time-limit", type=float, default=None, metavar="SECONDS", help="start no group after this")
+    parser.add_argument("--warm-up-limit", type=float, default=None, metavar="SECONDS", help="end slower children")
     parser.add_argument("--no-profile", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(given)
@@ -253,7 +260,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [tree.name for tree in trees if not (tree.path / "toto").is_dir()]
     if not trees or missing:
         parser.error(f"no package toto in: {', '.join(missing)}" if missing else "give at least one --tree")
-    names = ("device", "shape", "turns", "timed", "untimed", "threads", "compile_threads", "time_limit")
+    names = (
+        "device",
+        "shape",
+        "turns",
+        "timed",
+        "untimed",
+        "threads",
+        "compile_threads",
+        "time_limit",
+        "warm_up_limit",
+    )
     settings = Settings(**{name: getattr(options, name) for name in names}, profile=not options.no_profile)
 
     def keep(document: dict[str, Any]) -> None:

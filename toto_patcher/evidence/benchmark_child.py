@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,18 @@ class Child:
             except OSError as error:
                 self.failure = f"worker is gone: {error}"
 
-    def receive(self) -> dict[str, Any]:
-        """Waits for the answer; an empty one if the child failed, with ``failure`` set."""
+    def receive(self, patience: float | None = None) -> dict[str, Any]:
+        """Waits for the answer; an empty one if the child failed, with ``failure`` set.
+
+        Args:
+            patience: seconds after which a silent child is ended; ``None`` waits for ever.
+        """
         if self.failure is not None or self._process.stdout is None:
+            return {}
+        # One answer per request, so nothing can be waiting in the stream's buffer here.
+        if patience is not None and not select.select([self._process.stdout], [], [], max(patience, 0.0))[0]:
+            self.failure = "ended: no answer within the time allowed"
+            self._process.kill()
             return {}
         line = self._process.stdout.readline()
         if not line:
@@ -82,8 +93,14 @@ class Child:
         self._log.close()
 
 
-def ask_all(children: Sequence[Child], action: str, **arguments: Any) -> list[dict[str, Any]]:
-    """Sends to every child at once, then collects the answers in order."""
+def ask_all(
+    children: Sequence[Child], action: str, *, until: float | None = None, **arguments: Any
+) -> list[dict[str, Any]]:
+    """Sends to every child at once, then collects the answers in order.
+
+    Args:
+        until: ``time.monotonic`` after which silent children are ended; ``None`` waits for ever.
+    """
     for child in children:
         child.send(action, **arguments)
-    return [child.receive() for child in children]
+    return [child.receive(None if until is None else until - time.monotonic()) for child in children]

@@ -16,6 +16,8 @@ LIST_INDEX_PATCHED = "list-index-patched"
 BASELINES = {PATCHED: UPSTREAM, LIST_INDEX_PATCHED: LIST_INDEX}
 """Which tree a tree is compared with, in the same compile mode."""
 
+TUNED = "max-autotune"
+
 _TREE = re.compile(r"(?P<name>[^=]+)=(?P<path>[^@]+)(@(?P<workloads>.+))?")
 
 
@@ -86,16 +88,19 @@ class Group:
 def plan_groups(trees: Sequence[Tree], workloads: Sequence[str], modes: Sequence[str]) -> list[Group]:
     """Small workloads share one group; a large one gets a group per mode, each with its own eager baseline.
 
-    Autotuning measures kernels, so those children compile after all others: baselines first, then the trees compared
-    with them, which find the tuned choices in the shared cache.
+    Autotuning measures kernels, and takes minutes: it comes last, in a group per workload, one child at a time and
+    baselines first, so that a tree compared with them finds the tuned choices in the shared cache.
     """
+    plain = [mode for mode in modes if mode != TUNED]
     small = [name for name in workloads if not WORKLOADS[name].large]
     groups = []
-    if small:
-        groups.append(_group(_jobs(trees, small, modes), release=False))
+    if plain and small:
+        groups.append(_group(_jobs(trees, small, plain), release=False))
     for name in workloads:
         if WORKLOADS[name].large:
-            groups += [_group(_jobs(trees, [name], [mode]), release=True) for mode in modes]
+            groups += [_group(_jobs(trees, [name], [mode]), release=True) for mode in plain]
+    if TUNED in modes:
+        groups += [_group(_jobs(trees, [name], [TUNED]), release=WORKLOADS[name].large) for name in workloads]
     return [group for group in groups if group.jobs]
 
 
@@ -111,9 +116,8 @@ def _jobs(trees: Sequence[Tree], workloads: Sequence[str], modes: Sequence[str])
 
 def _group(jobs: Sequence[Job], *, release: bool) -> Group:
     eager = [job for job in jobs if job.mode is None]
-    plain = [job for job in jobs if job.mode is not None and job.mode != "max-autotune"]
-    tuned = [job for job in jobs if job.mode == "max-autotune"]
-    first = [job for job in tuned if job.tree.name not in BASELINES]
-    then = [job for job in tuned if job.tree.name in BASELINES]
-    waves = (eager, plain, first, then) if release else (eager + plain, first, then)
+    plain = [job for job in jobs if job.mode is not None and job.mode != TUNED]
+    tuned = sorted((job for job in jobs if job.mode == TUNED), key=lambda job: job.tree.name in BASELINES)
+    waves = [eager, plain] if release else [eager + plain]
+    waves += [[job] for job in tuned]
     return Group(tuple(tuple(wave) for wave in waves if wave), release)

@@ -1,7 +1,7 @@
 """One tree, one workload, one compile mode, in a process of its own, driven by JSON lines on standard input.
 
-The parent sends ``{"do": NAME, ...}`` and reads one JSON line back. Nothing else is written to the reply stream: standard
-output is pointed at standard error, so that a library's print cannot corrupt it.
+The parent sends ``{"do": NAME, ...}`` and reads one JSON line back. Nothing else is written to the reply stream:
+standard output is pointed at standard error, so that a library's print cannot corrupt it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,22 +39,18 @@ class Worker:
         from toto_patcher.evidence.compile_log import CompileLog
 
         self.log = CompileLog.install(hide=str(tree) + "/")
-        import toto
-        from toto.data.util.dataset import MaskedTimeseries
-        from toto.inference.forecaster import TotoForecaster
-        from toto.model.backbone import TotoBackbone
-
-        if not toto.__file__ or tree not in Path(toto.__file__).resolve().parents:
+        backbone = import_module("toto.model.backbone")
+        if tree not in Path(backbone.__file__ or "").resolve().parents:
             raise RuntimeError("another package named toto shadows the tree under test")
-        model = TotoBackbone(**self.shape.config(), use_memory_efficient_attention=False).eval()
+        model = backbone.TotoBackbone(**self.shape.config(), use_memory_efficient_attention=False).eval()
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(torch.from_numpy(weight(name, parameter.shape, spec.get("seed", 0))))
         model = model.to(self.device)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.model = model if self.mode is None else torch.compile(model, mode=self.mode)
-        self.forecaster = TotoForecaster(self.model)
-        self.inputs = self._inputs(MaskedTimeseries)
+        self.forecaster = import_module("toto.inference.forecaster").TotoForecaster(self.model)
+        self.inputs = self._inputs(import_module("toto.data.util.dataset").MaskedTimeseries)
 
     def _inputs(self, series_class: Any) -> Any:
         """A seeded random walk with a daily season, the same in every process."""
@@ -186,13 +183,11 @@ class Worker:
         limits = {name: getattr(config, name) for name in ("recompile_limit", "accumulated_recompile_limit")}
         software: dict[str, Any] = {"torch": torch.__version__, "parameters": self.parameters}
         if self.device.type == "cuda":
-            import triton
-
             software |= {
                 "gpu": torch.cuda.get_device_name(),
                 "gpu_memory_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1),
                 "cuda": torch.version.cuda,
-                "triton": triton.__version__,
+                "triton": import_module("triton").__version__,
             }
         return {"software": software, "limits": limits}
 

@@ -55,9 +55,9 @@ class CompileLog:
     @classmethod
     def install(cls, hide: str = "") -> CompileLog:
         """Turns on the two log artifacts needed and collects their records; nothing is printed."""
-        import torch._logging
+        from torch._logging._internal import set_logs
 
-        torch._logging.set_logs(recompiles=True, perf_hints=True)
+        set_logs(recompiles=True, perf_hints=True)
         log = cls(hide)
         handler = _Collector(log)
         for name in _LOGGERS:

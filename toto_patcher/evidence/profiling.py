@@ -120,8 +120,9 @@ def profile(worker: Worker, repetitions: int = 3) -> dict[str, Any]:
     """Profiles warm forecasts of one worker.
 
     Returns:
-        ``host_ms`` and ``wall_ms`` per stage (medians), and from one traced forecast ``device_ms`` per stage and kind of
-        kernel, launch counts, calls of compiled regions, and the costliest host operations. The trace slows the host.
+        ``host_ms`` and ``wall_ms`` per stage (medians), and from one traced forecast ``device_ms`` per stage and kind
+        of kernel, launch counts, calls of compiled regions, and the costliest host operations. The trace slows the
+        host.
     """
     free = _median_of([_run(worker, Stages(lambda: None)) for _ in range(repetitions)])
     drained = _median_of([_run(worker, Stages(worker.synchronize)) for _ in range(repetitions)])

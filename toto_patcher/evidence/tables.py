@@ -66,7 +66,7 @@ def slower_rows(document: dict[str, Any]) -> list[Row]:
 
 def _ratio(ratio: Ratio | None) -> str:
     if ratio is None:
-        return "–"
+        return "-"
     mark = " (slower)" if ratio.slower else ""
     return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]{mark}"
 
@@ -81,7 +81,7 @@ def _name(row: Row) -> str:
 
 
 def _number(value: Any, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def speed_table(rows: Sequence[Row]) -> list[str]:
@@ -91,17 +91,17 @@ def speed_table(rows: Sequence[Row]) -> list[str]:
         spread = summarize(row["ms"])
         eager, twin = ratios(rows, row)
         first = row["warm_up"]["ms"][0] / 1e3
-        quartiles = f"{spread.low:.1f}–{spread.high:.1f}"
-        extremes = f"{spread.minimum:.1f}–{spread.maximum:.1f}"
+        quartiles = f"{spread.low:.1f}-{spread.high:.1f}"
+        extremes = f"{spread.minimum:.1f}-{spread.maximum:.1f}"
         numbers = [f"{spread.median:.1f}", quartiles, extremes, _ratio(eager), _ratio(twin), f"{first:.1f}"]
         body.append([_name(row), *numbers])
     head = [
         "tree, mode",
         "median ms",
         "quartiles",
-        "min–max",
-        "× upstream eager",
-        "× same mode unpatched",
+        "min-max",
+        "x upstream eager",
+        "x same mode unpatched",
         "first call s",
     ]
     return _table(head, body)
@@ -175,7 +175,7 @@ def profile_table(rows: Sequence[Row]) -> list[str]:
         for kind in kinds:
             parts = [row["profile"]["device_ms_by_kind"].get(stage, {}).get(kind, 0.0) for row in profiled]
             if max(parts) >= 1.0:
-                body.append([f"– {kind}", *(f"{part:.1f}" for part in parts)])
+                body.append([f"- {kind}", *(f"{part:.1f}" for part in parts)])
     for title, key in (("backbone calls", "forwards"), ("kernels, copies and fills on the device", "device_kernels")):
         body.append([title, *(_number(row["profile"].get(key)) for row in profiled)])
     for title, name in (
@@ -194,10 +194,11 @@ def _about(document: dict[str, Any]) -> list[str]:
     gpu = machine.get("gpu", "no GPU")
     limits = f"{settings.get('recompile_limit')} and {settings.get('accumulated_recompile_limit')}"
     return [
-        f"- Machine: {gpu}, driver {machine.get('driver', '–')}, {machine.get('cpu_cores')} CPU cores, "
-        f"Python {machine['python']}, torch {machine.get('torch', '–')}, Triton {machine.get('triton', '–')}.",
-        f"- Date: {document['date']}. Model: `{settings['shape']}`, {machine.get('parameters', 0):,} random parameters, "
-        f"seed {settings['seed']}. float32 with matmul precision `{settings['matmul_precision']}` (TF32) for every row.",
+        f"- Machine: {gpu}, driver {machine.get('driver', '-')}, {machine.get('cpu_cores')} CPU cores, "
+        f"Python {machine['python']}, torch {machine.get('torch', '-')}, Triton {machine.get('triton', '-')}.",
+        f"- Date: {document['date']}. Model: `{settings['shape']}`, {machine.get('parameters', 0):,} random "
+        f"parameters, seed {settings['seed']}. float32, matmul precision `{settings['matmul_precision']}` (TF32 on the "
+        "GPU) for every row.",
         f"- {settings['warm_up_forecasts']} forecasts of warm-up, then {settings['turns']} turns of "
         f"{settings['untimed_per_turn']} untimed and {settings['timed_per_turn']} timed forecasts, round-robin between "
         "live processes; all others sleep while one is timed.",
@@ -222,7 +223,8 @@ def render(documents: dict[str, dict[str, Any]], plots: Sequence[str] = ()) -> s
     lines = [
         "# The `graph-breaks` profile on a GPU",
         "",
-        "Generated from the JSON beside this page by `python -m toto_patcher.evidence.tables docs/benchmarks`; do not edit.",
+        "Generated from the JSON beside this page by `python -m toto_patcher.evidence.tables docs/benchmarks`;",
+        "do not edit.",
         "Ratios are medians, baseline over row: above 1 is faster; in brackets 95 % of the bootstrap resamples.",
         "",
     ]
@@ -239,8 +241,8 @@ def render(documents: dict[str, dict[str, Any]], plots: Sequence[str] = ()) -> s
             lines += [
                 f"### {workload}",
                 "",
-                f"{shape.context} × {shape.variates} context, horizon {shape.horizon}, {shape.samples} samples in batches "
-                f"of {shape.per_batch}; later horizons {', '.join(map(str, shape.later_horizons))}.",
+                f"{shape.context} x {shape.variates} context, horizon {shape.horizon}, {shape.samples} samples in "
+                f"batches of {shape.per_batch}; later horizons {', '.join(map(str, shape.later_horizons))}.",
                 "",
                 *speed_table(here),
                 *compile_table(here),
@@ -260,7 +262,7 @@ def short_table(document: dict[str, Any]) -> str:
     """A few columns for the terminal."""
     rows = measured(document)
     lines = [
-        f"{'workload':14}{'tree, mode':38}{'median':>8}{'low':>8}{'high':>8}  vs eager           vs same mode  rec lim skip"
+        f"{'workload':14}{'tree, mode':38}{'median':>8}{'low':>8}{'high':>8}  {'vs eager':19}{'vs same mode':18} rec lim skip"
     ]
     for row in rows:
         spread = summarize(row["ms"])
