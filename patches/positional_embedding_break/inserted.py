@@ -39,7 +39,8 @@ class CachedAttention:
             steps = self.rotary_emb.get_seq_pos(
                 q.shape[self.rotary_emb.default_seq_dim], dtype=q.dtype, device=q.device
             )
-            # Added in 32 bits or more and rounded once, as the sum with a Python integer is.
+            # Added in 32 bits or more and rounded once, as a GPU adds a Python integer. A CPU rounds the integer first:
+            # the same for one step at a time, which is all that the model decodes.
             exact = torch.promote_types(q.dtype, torch.float32)
             seq_pos = (steps.to(exact) + position).to(q.dtype)
             q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)
@@ -64,6 +65,9 @@ class CachedAttention:
         # Views of the cache: the attention kernels take them as they are, so nothing is copied. Under mixed precision
         # the cache may hold another dtype than the one attention runs in.
         k, v = k.to(q.dtype), v.to(q.dtype)
+        if torch.is_grad_enabled():
+            # Autograd keeps what attention read; a view would be changed under it by the next append.
+            k, v = k.contiguous(), v.contiguous()
         dropout = self.dropout if self.training else 0.0
         output = self.run_attention(attention_mask, q, k, v, seq_pos_offset, dropout, seq_len, variates)
         return self.wO(self.rearrange_output(output, batch, variates, seq_len))

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from tests.equivalence.mutations import Edit, Fault
 
+HANDS_OVER = 'self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position")'
 CACHE, ATTENTION = "KVCache", "BaseMultiheadAttention"
 POINT = "seq_pos = (steps.to(exact) + position).to(q.dtype)"
 ROTATE = "q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)"
 READ = "k, v = kv_cache[layer_idx]"
 APPEND = "kv_cache.append(layer_idx, (k, v))"
-OFFSET = "seq_pos_offset = kv_cache.seq_len(layer_idx)"
+OFFSET = "seq_pos_offset = 0 if self.rotary_emb is None else kv_cache.seq_len(layer_idx)"
 QKV = "q, k, v = self.get_qkv(self.rearrange_inputs(inputs))"
 ATTEND = "self.run_attention(attention_mask, q, k, v, seq_pos_offset, dropout, seq_len, variates)"
 LAYER = "cache_idx = self._layer_cache_map[layer_idx]"
 LENGTH = "self._current_idx[cache_idx] = end_idx"
 MAP = "self._layer_cache_map[layer_idx] = int(cache_idx)"
-GROWN = "length = self._current_idx[self._layer_cache_map[layer_idx]]"
+GROWN = "length = self.seq_len(layer_idx)"
+NOTED = "self._position_value[0]"
+RESET = "self._current_idx[:] = [0] * len(self._current_idx)"
 TEACHER, KEYS, METHODS, LAYERS = "teacher-forced", "cached-keys", "cache-methods", "attention-layer"
 
 
@@ -125,25 +128,26 @@ _WRITING = (
     _cache("overflow-by-one-let-in", "append", "end_idx <= self.max_seq_len", "end_idx <= self.max_seq_len + 1"),
     _cache("last-place-refused", "append", "end_idx <= self.max_seq_len", "end_idx < self.max_seq_len"),
     _cache("overflow-not-refused", "append", "end_idx <= self.max_seq_len", "True"),
-    _cache("reset-forgets-lengths", "reset", "self._current_idx = [0] * len(self._current_idx)", ""),
+    _cache("reset-forgets-lengths", "reset", RESET, ""),
     _cache(
         "reset-first-length-only",
         "reset",
-        "self._current_idx = [0] * len(self._current_idx)",
+        RESET,
         "self._current_idx[0] = 0",
     ),
     _cache(
         "reset-leaves-one-step",
         "reset",
-        "self._current_idx = [0] * len(self._current_idx)",
+        RESET,
         "self._current_idx = [1] * len(self._current_idx)",
     ),
     _cache(
         "reset-loses-a-layer",
         "reset",
-        "self._current_idx = [0] * len(self._current_idx)",
+        RESET,
         "self._current_idx = [0] * (len(self._current_idx) - 1)",
     ),
+    _cache("reset-replaces-the-list", "reset", RESET, "self._current_idx = [0] * len(self._current_idx)"),
     _cache(
         "keys-and-values-share-memory",
         "__post_init__",
@@ -179,7 +183,7 @@ _WRITING = (
 
 _POSITION = (
     _cache("position-never-filled", "position", "self._position.fill_(length)", "", KEYS),
-    _cache("position-filled-but-not-noted", "position", "self._position_value = length", "", KEYS),
+    _cache("position-filled-but-not-noted", "position", f"{NOTED} = length", "", KEYS),
     _cache(
         "position-noted-but-one-more",
         "position",
@@ -197,7 +201,7 @@ _POSITION = (
         "length = self._current_idx[layer_idx % len(self._current_idx)]",
         LAYERS,
     ),
-    _cache("position-only-grows", "position", "self._position_value != length", "self._position_value < length", KEYS),
+    _cache("position-only-grows", "position", f"{NOTED} != length", f"{NOTED} < length", KEYS),
     _cache("position-adds-up", "position", "self._position.fill_(length)", "self._position.add_(length)", KEYS),
     _cache("position-in-eight-bits", "_allocate_position", "torch.int", "torch.uint8", KEYS),
     _cache(
@@ -213,7 +217,7 @@ _PROJECTION = (
     _attention(
         "hands-over-space-layers-too",
         "forward",
-        "kv_cache is not None and self.attention_axis == AttentionAxis.TIME",
+        HANDS_OVER,
         "kv_cache is not None",
         TEACHER,
     ),
@@ -322,14 +326,28 @@ _ATTENDING = (
         "offset-after-append", "_attend_over_cache", OFFSET, "seq_pos_offset = kv_cache.seq_len(layer_idx) + shape[2]"
     ),
     _attention("offset-of-layer-zero", "_attend_over_cache", OFFSET, "seq_pos_offset = kv_cache.seq_len(0)"),
+    _attention(
+        "offset-without-rotary-embedding",
+        "_attend_over_cache",
+        OFFSET,
+        "seq_pos_offset = kv_cache.seq_len(layer_idx)",
+        LAYERS,
+    ),
+    _attention(
+        "gradients-read-what-is-overwritten",
+        "_attend_over_cache",
+        "k, v = k.contiguous(), v.contiguous()",
+        "pass",
+        METHODS,
+    ),
     _attention("read-of-layer-zero", "_attend_over_cache", READ, "k, v = kv_cache[0]"),
     _attention("cache-not-read", "_attend_over_cache", READ, "pass"),
     _attention("read-swapped", "_attend_over_cache", READ, "v, k = kv_cache[layer_idx]"),
     _attention(
         "cache-dtype-kept",
         "_attend_over_cache",
-        "k, v = k.contiguous().to(q.dtype), v.contiguous().to(q.dtype)",
-        "k, v = k.contiguous(), v.contiguous()",
+        "k, v = k.to(q.dtype), v.to(q.dtype)",
+        "pass",
         LAYERS,
     ),
     _attention(
@@ -378,7 +396,7 @@ _COMPILED = (
         "never-hands-over",
         ATTENTION,
         "forward",
-        "kv_cache is not None and self.attention_axis == AttentionAxis.TIME",
+        HANDS_OVER,
         "False",
         "recompilations",
     ),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 
 import pytest
 
-from tests.equivalence.conftest import Pair, planted
+from tests.equivalence.conftest import Pair, copy_model, planted
 from tests.equivalence.faults import FAULTS
 from tests.equivalence.mutations import Edit, Fault, NoMatchError, plant
 from tests.equivalence.pool import sweep
+from tests.equivalence.variants import REORDERED
 from toto_patcher.equivalence.report import LadderReport
 
 RELEASE = "0.2.0"
-UNCHANGED = "(no fault)"
+UNCHANGED, ORIGINAL, NOISY = "(no fault)", "(original)", "(another order)"
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,11 @@ def reports(pair: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactor
     original, patched = pair(RELEASE)
     folder = tmp_path_factory.mktemp("faults")
     trees = {fault.name: planted(fault, patched, folder / "trees" / fault.name) for fault in FAULTS}
+    noisy = copy_model(patched, folder / "noisy")
+    with (noisy / "toto/model/attention.py").open("a") as stream:
+        stream.write(REORDERED)
     compiled = {fault.name for fault in FAULTS if fault.compiled}
-    return sweep(original, {UNCHANGED: patched, **trees}, compiled, folder)
+    return sweep(original, {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **trees}, compiled, folder)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -32,9 +37,14 @@ def test_fault_is_caught_by_name(reports: dict[str, LadderReport], fault: Fault)
     assert any(name.startswith(f"{fault.caught_by}/") for name in failed), failed
 
 
-def test_the_patched_tree_without_a_fault_passes_the_same_sweep(reports: dict[str, LadderReport]) -> None:
-    assert reports[UNCHANGED].failures == ()
-    assert reports[UNCHANGED].passed
+@pytest.mark.parametrize("name", [UNCHANGED, ORIGINAL, NOISY])
+def test_what_is_right_passes_the_same_sweep(reports: dict[str, LadderReport], name: str) -> None:
+    assert reports[name].failures == ()
+    assert reports[name].passed
+
+
+def test_the_noisy_variant_is_noisier(reports: dict[str, LadderReport]) -> None:
+    assert any(check.worst_error > 0 for check in reports[NOISY].checks if check.name.startswith("attention-layer"))
 
 
 def test_there_are_enough_faults_and_no_name_twice() -> None:
@@ -42,14 +52,20 @@ def test_there_are_enough_faults_and_no_name_twice() -> None:
     assert len(set(names)) == len(names) >= 40
 
 
-SOURCE = (
-    "class Cache:\n    def read(self, i):\n        '''Doc.'''\n        end = self.n[i]\n        return self.k[:end]\n"
-)
+SOURCE = """
+class Cache:
+    def read(self, i):
+        return self.k[: self.n[i]]
+
+    def write(self, i):
+        self.n[i] = 0
+"""
 
 
 def test_planting_changes_only_the_named_method() -> None:
     fault = Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[0]"),), "any")
-    assert plant(fault, SOURCE) == SOURCE.replace("'''", '"""').replace("self.n[i]", "self.n[0]").rstrip("\n")
+    expected = SOURCE.replace("[: self.n[i]]", "[: self.n[0]]")
+    assert ast.dump(ast.parse(plant(fault, SOURCE))) == ast.dump(ast.parse(expected))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +73,7 @@ def test_planting_changes_only_the_named_method() -> None:
     [
         Fault("x", "Cache", "read", (Edit("self.m[i]", "0"),), "any"),
         Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[0]"), Edit("gone", "0")), "any"),
-        Fault("x", "Cache", "write", (Edit("self.n[i]", "0"),), "any"),
+        Fault("x", "Cache", "reset", (Edit("self.n[i]", "0"),), "any"),
         Fault("x", "Other", "read", (Edit("self.n[i]", "0"),), "any"),
         Fault("x", "Cache", "read", (Edit("self.n[i]", "self.n[i]"),), "any"),
     ],

@@ -25,20 +25,17 @@ def run(root: Path, folder: Path, **options: object) -> Outcome:
     return child.wait()[0]
 
 
-def test_two_runs_of_one_tree_are_equal_to_the_bit(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
-    names = ["teacher-batch-gaps", "samples-two-batches"]
-    first, second = (run(toto_release("0.2.0"), tmp_path / name, eager=names) for name in "ab")
+def test_a_second_run_is_equal_to_the_bit_and_leaves_no_bytecode(
+    toto_release: Callable[[str], Path], tmp_path: Path, usual: Outcome
+) -> None:
+    tree = copy_model(toto_release("0.2.0"), tmp_path / "tree")
+    first, second = usual, run(tree, tmp_path / "run", eager=["teacher-single", "samples-two-batches"])
+    assert second.facts["errors"] == {}
+    assert not list(tree.rglob("__pycache__"))
     assert first.arrays.keys() == second.arrays.keys() != set()
     assert all(np.array_equal(first.arrays[key], second.arrays[key]) for key in first.arrays)
     assert first.facts["checkpoint"] == second.facts["checkpoint"]
     assert first.facts["pid"] != second.facts["pid"]
-
-
-def test_the_tree_is_left_without_bytecode(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
-    tree = copy_model(toto_release("0.2.0"), tmp_path / "tree")
-    outcome = run(tree, tmp_path / "run", eager=["teacher-single"])
-    assert outcome.facts["errors"] == {}
-    assert not list(tree.rglob("__pycache__"))
 
 
 def test_old_releases_leave_out_what_they_cannot_do(toto_release: Callable[[str], Path], tmp_path: Path) -> None:
@@ -67,15 +64,19 @@ def _absolute(tree: Path, target: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def usual(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run(toto_release("0.2.0"), tmp_path_factory.mktemp("usual"), eager=["teacher-single", "samples-two-batches"])
+
+
 @pytest.mark.parametrize("arrange", [_nested, _absolute], ids=["nested and renamed", "absolute imports"])
 def test_renamed_and_rearranged_trees_give_the_same_outputs(
-    toto_release: Callable[[str], Path], tmp_path: Path, arrange: Callable[[Path, Path], Path]
+    toto_release: Callable[[str], Path], tmp_path: Path, usual: Outcome, arrange: Callable[[Path, Path], Path]
 ) -> None:
     tree = arrange(copy_model(toto_release("0.2.0"), tmp_path / "copy"), tmp_path / "arranged")
-    usual = run(toto_release("0.2.0"), tmp_path / "a", eager=["teacher-single"])
-    other = run(tree, tmp_path / "b", eager=["teacher-single"])
+    other = run(tree, tmp_path / "run", eager=["teacher-single"])
     assert other.failure == "" and other.facts["errors"] == {}
-    assert all(np.array_equal(other.arrays[key], usual.arrays[key]) for key in usual.arrays)
+    assert all(np.array_equal(other.arrays[key], usual.arrays[key]) for key in other.arrays)
     assert all(path.startswith(("_internal/backbone/", "toto/")) for path in other.facts["imported"])
 
 

@@ -64,7 +64,7 @@ def test_inserted_methods_keep_only_annotations_that_mean_the_same_everywhere(tm
         "from typing import Any\nimport torch\n\nclass New:\n"
         "    def f(self, a: torch.Tensor, b: Any, c: tuple[int, ...]) -> Any:\n        return a\n"
     )
-    (method,) = codemod.insertion(source, "New")
+    (method,) = codemod.insertion(source, "New", cst.parse_module(""))
     assert codemod.code(method) == "def f(self, a: torch.Tensor, b, c: tuple[int, ...]): return a"
 
 

@@ -195,6 +195,21 @@ def shallow_copy_of_a_cache(tree: Any) -> Any:
 
 
 @probe
+def shallow_copies_in_turn(tree: Any) -> Any:
+    """The copy's first use after the original went on, started again and was filled from outside."""
+    model = tree.model()
+    cache = cache_for(tree, model)
+    with torch.no_grad():
+        list(walk(model, cache, (5, 1)))
+        other = copy.copy(cache)
+        list(walk(model, cache, (1,)))
+        cache.reset()
+        for layer in range(3):
+            cache.append(layer, (noise(2, 4, 5, 16), noise(2, 4, 5, 16)))
+        return digest(*walk(model, other, (1,)))
+
+
+@probe
 def pickled_cache(tree: Any) -> Any:
     return _continued(tree, lambda cache: pickle.loads(pickle.dumps(cache)), layers=False)
 

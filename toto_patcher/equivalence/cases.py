@@ -12,6 +12,9 @@ Layout = Literal["heads-first", "sequence-first"]
 
 EXOGENOUS = "exogenous"
 VARIATE_LABELS = "variate-labels"
+# Upstream draws samples in the dtype of the model, and torch draws Gamma variates in 16 bits on some devices only.
+SIXTEEN_BIT_SAMPLES = "16-bit-samples"
+ABILITIES = (EXOGENOUS, VARIATE_LABELS, SIXTEEN_BIT_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ class Case:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the tree must be able to do: ``exogenous``, ``variate-labels``."""
-        wanted = ((EXOGENOUS, self.exogenous > 0), (VARIATE_LABELS, self.labels))
+        """What the tree and the device must be able to do, of ``ABILITIES``."""
+        wanted = (
+            (EXOGENOUS, self.exogenous > 0),
+            (VARIATE_LABELS, self.labels),
+            (SIXTEEN_BIT_SAMPLES, self.kind == "samples" and self.sixteen_bit),
+        )
         return frozenset(name for name, needed in wanted if needed)
 
     @property
@@ -159,9 +166,7 @@ CASES: tuple[Case, ...] = (
 BY_NAME = {case.name: case for case in CASES}
 
 
-def select(
-    *, quick: bool = False, base: bool = False, able: Collection[str] = (EXOGENOUS, VARIATE_LABELS)
-) -> tuple[Case, ...]:
+def select(*, quick: bool = False, base: bool = False, able: Collection[str] = ABILITIES) -> tuple[Case, ...]:
     """The cases of a run.
 
     Args:

@@ -5,6 +5,7 @@ Only for child processes. Users call these too, and a fault here can hide behind
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -99,6 +100,11 @@ def drive_cache(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
     for layer in time_layers:
         append(layer, 2, 9 + layer)
     observe("after reset")
+    twin = copy.copy(cache)
+    twin.append(time_layers[0], _pair(case, model, 1, 19, dtype))
+    observe("after an append to a shallow copy")
+    twin.reset()
+    observe("after a reset of the shallow copy")
     wide = _pair(case, model, 1, 20, torch.float64)
     log.attempt("another dtype", lambda: cache.append(time_layers[-1], wide))
     observe("after another dtype")
@@ -116,17 +122,21 @@ def _unequal(case: Case, model: Any, dtype: torch.dtype) -> tuple[torch.Tensor, 
 
 
 def drive_attention(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
-    """Two time-wise layers fed unevenly: without a mask, with one, with another cache dtype."""
+    """Two time-wise layers fed unevenly: without a mask, with one, with another cache dtype, without rotary."""
     log = _Log()
     first, last = _time_layers(model)[0], _time_layers(model)[-1]
     other = torch.float32 if dtype == torch.bfloat16 else torch.bfloat16
+    embedding = model.transformer.layers[last].attention.rotary_emb
     model.transformer.train(case.training)
     try:
-        for label, cache_dtype, masked in (
-            ("plain", dtype, False),
-            ("masked", dtype, True),
-            ("another cache dtype", other, False),
+        for label, cache_dtype, masked, rotary in (
+            ("plain", dtype, False, True),
+            ("masked", dtype, True, True),
+            ("another cache dtype", other, False, True),
+            ("no rotary embedding", dtype, False, False),
         ):
+            for layer in (first, last):
+                model.transformer.layers[layer].attention.rotary_emb = embedding if rotary else None
             cache = _allocate(case, model, cache_dtype)
             mask = _mask(case, model) if masked else None
             for number, (layer, length) in enumerate(
@@ -140,9 +150,27 @@ def drive_attention(case: Case, model: Any, dtype: torch.dtype) -> Arrays:
                 log.add(f"{label}: output {number}", output, "direct")
                 log.add(f"{label}: lengths {number}", [int(cache.seq_len(i)) for i in range(model.num_layers)])
     finally:
+        for layer in (first, last):
+            model.transformer.layers[layer].attention.rotary_emb = embedding
         model.transformer.eval()
+    _with_gradients(case, model, dtype, log)
     _space_leaves_cache_alone(case, model, dtype, log)
     return log.arrays
+
+
+def _with_gradients(case: Case, model: Any, dtype: torch.dtype, log: _Log) -> None:
+    """Two steps, then back through both: what the first has read must not have been overwritten by the second."""
+    layer = _time_layers(model)[0]
+    with torch.enable_grad():
+        cache = _allocate(case, model, dtype)
+        generator = torch.Generator().manual_seed(5)
+        shape = (case.batch, case.variates, 2, model.embed_dim)
+        chunks = [torch.randn(shape, generator=generator).to(model.device, dtype).requires_grad_() for _ in range(2)]
+        outputs = [model.transformer.layers[layer].attention(layer, chunk, None, cache) for chunk in chunks]
+        log.attempt("gradients", lambda: torch.autograd.backward([output.square().mean() for output in outputs]))
+    for number, chunk in enumerate(chunks):
+        log.add(f"gradient {number}", torch.zeros(()) if chunk.grad is None else chunk.grad, "direct")
+    model.zero_grad(set_to_none=True)
 
 
 def _mask(case: Case, model: Any) -> torch.Tensor:

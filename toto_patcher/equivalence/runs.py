@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from toto_patcher.equivalence import inputs, models, standin
-from toto_patcher.equivalence.cases import EXOGENOUS, Case, Length
+from toto_patcher.equivalence.cases import EXOGENOUS, SIXTEEN_BIT_SAMPLES, Case, Length
 from toto_patcher.equivalence.direct import drive_attention, drive_cache
 from toto_patcher.equivalence.tree import Tree
 
@@ -33,7 +33,7 @@ class Runner:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self._models: dict[tuple[object, ...], Any] = {}
-        self._able = tree.abilities()
+        self.able = [*tree.abilities(), *_device_abilities(self.device)]
 
     def run(self, case: Case, *, reference: bool = False) -> Arrays:
         """The outputs of a case; with ``reference``, those of the same model in float64 arithmetic."""
@@ -135,7 +135,7 @@ class Runner:
         for end in ends:
             first = end if first is None else first
             part = fed.slice(0, end)
-            extra = {"num_exogenous_variables": case.exogenous} if EXOGENOUS in self._able else {}
+            extra = {"num_exogenous_variables": case.exogenous} if EXOGENOUS in self.able else {}
             output = model(
                 inputs=self._tensor(part.series, dtype),
                 input_padding_mask=self._tensor(part.padding_mask),
@@ -182,6 +182,14 @@ class Runner:
         torch.manual_seed(SEED)
         options |= {"num_samples": case.samples, "samples_per_batch": case.samples_per_batch}
         return {f"seeded|samples {label}": _numpy(forecaster.forecast(series, steps, **options).samples)}
+
+
+def _device_abilities(device: torch.device) -> list[str]:
+    try:
+        torch._standard_gamma(torch.ones(1, dtype=torch.bfloat16, device=device))
+    except NotImplementedError:
+        return []
+    return [SIXTEEN_BIT_SAMPLES]
 
 
 def _whole(length: Length, patch: int) -> tuple[int, int]:

@@ -90,7 +90,7 @@ def execute(job: Job) -> None:
         else:
             checkpoint = models.checkpoint_fingerprints(folder)
         runner = Runner(tree, folder, job.device)
-        able = tree.abilities()
+        able = runner.able
         results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
         errors: dict[str, str] = {}
         counts: dict[str, dict[str, int]] = {}
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     jobs = [Job(**json.loads(Path(path).read_text())) for path in arguments]
     if not any(job.compiled for job in jobs):
         # Compiling takes longest; the other processes give way, so that the whole ends sooner on few cores.
-        os.nice(5)
+        os.nice(3)
     for job in jobs:
         try:
             execute(job)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnknownSourceError
-from toto_patcher.patching.checkout import Checkout, parse_syntax
+from toto_patcher.patching.checkout import Checkout, class_statements
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.shape import statement_shapes
 
@@ -69,7 +69,8 @@ def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozen
             rb"^\s*class\b[^:]*\b(" + b"|".join(sorted(name.encode() for name in known)) + rb")\b", re.M
         )
         for path in original.sources:
-            if not mention.search(original.read(path)):
+            source = original.read(path)
+            if not any(name.encode() in source for name in known) or not mention.search(source):
                 continue
             for node in _classes(original, path):
                 if known & {_last_name(base) for base in node.bases}:
@@ -83,9 +84,8 @@ def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozen
     return list(found.values())
 
 
-def _classes(original: Checkout, path: PurePosixPath) -> list[ast.ClassDef]:
-    tree = parse_syntax(original.read(path), path)
-    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+def _classes(original: Checkout, path: PurePosixPath) -> tuple[ast.ClassDef, ...]:
+    return class_statements(original.read(path), path)
 
 
 def _methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:

@@ -84,21 +84,28 @@ class Checkout:
         Raises:
             UnknownSourceError: a file that names the class does not parse.
         """
-        candidate = re.compile(rb"(?:\A|[\r\n])\s*class[ \t]+" + class_name.encode() + rb"\b")
+        name = class_name.encode()
+        candidate = re.compile(rb"(?:\A|[\r\n])\s*class[ \t]+" + name + rb"\b")
         found = []
         for path in self.sources:
             source = self.read(path)
-            if candidate.search(source):
-                module = parse_syntax(source, path)
-                found += [
-                    Definition(path, node.lineno)
-                    for node in ast.walk(module)
-                    if isinstance(node, ast.ClassDef) and node.name == class_name
-                ]
+            if name in source and candidate.search(source):  # the first is by far the faster of the two
+                classes = class_statements(source, path)
+                found += [Definition(path, node.lineno) for node in classes if node.name == class_name]
         return found
 
 
 @functools.lru_cache(maxsize=64)  # several patches ask for classes of the same files
+def class_statements(source: bytes, path: PurePosixPath) -> tuple[ast.ClassDef, ...]:
+    """Every class that a file defines, at whatever depth; not to be changed.
+
+    Raises:
+        UnknownSourceError: as ``parse_syntax``.
+    """
+    return tuple(node for node in ast.walk(parse_syntax(source, path)) if isinstance(node, ast.ClassDef))
+
+
+@functools.lru_cache(maxsize=64)
 def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
     """Parses with Python's own parser, for its better error messages.
 

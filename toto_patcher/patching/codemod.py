@@ -121,16 +121,28 @@ def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if not field.name.startswith(layout))
 
 
+_node_types: dict[type, bool] = {}
+
+
+def _is_node(value: object) -> bool:
+    """``isinstance(value, cst.CSTNode)``, remembered by type: asking an abstract class each time takes far longer."""
+    kind = type(value)
+    known = _node_types.get(kind)
+    if known is None:
+        known = _node_types[kind] = issubclass(kind, cst.CSTNode)
+    return known
+
+
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """The node and everything below it in source order, whitespace and comments left out."""
     yield node
     for name in _child_fields(type(node)):
         child = getattr(node, name)
-        if isinstance(child, cst.CSTNode):
+        if _is_node(child):
             yield from walk(child)
         elif isinstance(child, list | tuple):
             for item in child:
-                if isinstance(item, cst.CSTNode):
+                if _is_node(item):
                     yield from walk(item)
 
 
@@ -147,6 +159,8 @@ def insertion(source: Path, class_name: str, into: cst.Module) -> list[cst.Funct
     """
     node = find_class(cst.parse_module(source.read_bytes()), class_name)
     added = [_portable(item) for item in node.body.body if isinstance(item, cst.FunctionDef)]
+    if into.default_newline == "\n":
+        return added
     return [cst.ensure_type(item.visit(_LineEnds(into.default_newline)), cst.FunctionDef) for item in added]
 
 

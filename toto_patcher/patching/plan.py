@@ -106,6 +106,8 @@ def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
     for path in original.sources:
         source = original.read(path)
         for name in patch.private:
+            if name.encode() not in source:  # far faster than the search
+                continue
             use = re.search(rb"^[^#\n]*\." + name.encode() + rb"\b", source, re.MULTILINE)
             if use and path not in own:
                 message = f"{patch.id}: this file uses {name}, whose meaning the patch changes"

@@ -98,6 +98,7 @@ class State:
 
     def __post_init__(self) -> None:
         """Refuses impossible records."""
+        _version(self.schema_version)
         _texts("tool_version", (self.tool_version,))
         _texts("created", (self.created,))
         for name in ("release", "git_commit", "profile"):
@@ -164,6 +165,7 @@ class Journal:
 
     def __post_init__(self) -> None:
         """Refuses impossible records."""
+        _version(self.schema_version)
         for name in ("bytecode", "new_folders", "old_folders"):
             for number, path in enumerate(_texts(name, getattr(self, name))):
                 _path(f"{name}.{number}", path)
@@ -184,6 +186,10 @@ Built = TypeVar("Built", State, Journal, FileState, Entry)
 def _must(holds: bool, name: str, fault: str) -> None:
     if not holds:
         raise ValueError(f"{name}: {fault}")
+
+
+def _version(value: object) -> None:
+    _must(type(value) is int and value == SCHEMA_VERSION, "schema_version", f"not {SCHEMA_VERSION}")
 
 
 def _path(name: str, value: object) -> None:
@@ -241,7 +247,7 @@ def _build(kind: type[Built], content: object, name: str) -> Built:
     _must(isinstance(content, dict), name, "not an object")
     given = dict(cast("dict[str, Any]", content))
     known = {item.name: item for item in fields(kind)}
-    for key in given.keys() - known.keys():
+    for key in sorted(given.keys() - known.keys()):
         raise ValueError(f"{name}: unknown field {key!r}")
     values: dict[str, Any] = {}
     for key, item in known.items():

@@ -37,7 +37,9 @@ def git_state(root: Path) -> GitState | None:
 
     try:
         repo = _open(root)
-        modified = _lines(repo.git.diff("--name-only", "-z", "HEAD", "--", str(root))) if repo.head.is_valid() else ()
+        # `git diff` would write to the index what it learns on the way; `git status` can be told not to.
+        tracked = ("--porcelain", "--no-renames", "--untracked-files=no", "-z", "--", _literally(root))
+        modified = tuple(line[3:] for line in _lines(repo.git.status(*tracked)))
         commit = repo.head.commit.hexsha if repo.head.is_valid() else ""
         return GitState(
             commit, None if repo.head.is_detached else repo.active_branch.name, _ignores(repo, root), modified
@@ -93,9 +95,12 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
     from git.exc import GitCommandError
 
     repo = _open(root)
-    names = [str(root / path) for path in paths]
+    names = [_literally(root / path) for path in paths]
     try:
-        repo.git.add("--all", "--", *names)
+        repo.git.add("--update", "--", *names)  # tracked files, also those that a pattern would ignore
+        new = [_literally(root / path) for path in paths if (root / path).exists() and not _tracks(repo, root / path)]
+        if new:
+            repo.git.add("--", *new)
         if not repo.git.diff("--cached", "--name-only"):
             return None
         repo.git.commit("--quiet", "--message", message)
@@ -116,18 +121,18 @@ def _open(root: Path) -> Repo:
     except (InvalidGitRepositoryError, NoSuchPathError) as error:
         hint = "Apply without --commit."
         raise UsageError("--commit needs a checkout that is in a git repository", path=root, hint=hint) from error
-    # Reading commands would refresh the index, which may lie under the checkout; and names are names, not patterns.
-    repo.git.update_environment(GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1")
+    # Reading commands would refresh the index, which may lie under the checkout.
+    repo.git.update_environment(GIT_OPTIONAL_LOCKS="0")
     return repo
 
 
 def _why_not(repo: Repo, root: Path, change: FileChange) -> str | None:
-    name = str(root / change.path)
+    name = _literally(root / change.path)
     if _ignores(repo, root / change.path):
         return "ignored by git"
     if change.pristine is None:
         return None
-    if not repo.git.ls_files("--", name):
+    if not _tracks(repo, root / change.path):
         return "not tracked by git"
     if repo.git.diff("--name-only", "HEAD", "--", name) and _committed(repo, name) != change.pristine:
         return "has changes that are not committed"
@@ -137,6 +142,15 @@ def _why_not(repo: Repo, root: Path, change: FileChange) -> str | None:
 def _committed(repo: Repo, name: str) -> bytes | None:
     blob = repo.git.ls_files("--stage", "--", name).split()
     return repo.odb.stream(bytes.fromhex(blob[1])).read() if len(blob) > 1 else None
+
+
+def _literally(path: Path) -> str:
+    """A pathspec in which no character is a pattern."""
+    return f":(literal){path}"
+
+
+def _tracks(repo: Repo, path: Path) -> bool:
+    return bool(repo.git.ls_files("--", _literally(path)))
 
 
 def _ignores(repo: Repo, path: Path) -> bool:
@@ -149,5 +163,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 def _reason(stderr: str) -> str:
-    lines = [line.strip(" '") for line in stderr.splitlines() if line.strip(" '")]
-    return lines[-1].removeprefix("stderr: '") if lines else "no message"
+    """What git or a hook said, without GitPython's wrapping and git's hints."""
+    lines = [line.strip() for line in stderr.strip().removeprefix("stderr: '").removesuffix("'").splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("hint:")) or "no message"
