@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from toto_patcher.evidence.benchmark_rows import NAMES, measured
 from toto_patcher.evidence.spread import summarize
-from toto_patcher.evidence.tables import NAMES, measured
 from toto_patcher.evidence.workloads import WORKLOADS
 
 _COLOURS = {"upstream": "#8a8f98", "patched": "#2563eb", "list-index": "#c2410c", "list-index-patched": "#0f766e"}
