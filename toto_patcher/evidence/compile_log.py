@@ -1,0 +1,105 @@
+"""Counts what torch.compile did: graphs, breaks, recompilations, limit hits, skipped CUDA graphs.
+
+Counters come from ``torch._dynamo.utils.counters``; recompilations, limit hits and skip messages from torch's own log
+records, because a counter for them does not exist in every release from 2.7 on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+_LOGGERS = (
+    "torch._dynamo.guards.__recompiles",
+    "torch._dynamo.convert_frame",
+    "torch._inductor.cudagraph_utils.__cudagraphs",
+    "torch._inductor.cudagraph_utils.__perf_hints",
+    "torch._inductor.compile_fx.__perf_hints",
+    "torch._inductor.output_code.__perf_hints",
+    "torch._inductor.cudagraph_trees",
+)
+_FUNCTION = re.compile(r"Recompiling function (\S+) in \S*?([^/\s]+\.py:\d+)")
+
+
+def _first_failure(message: str) -> str:
+    """The function and the guard that failed first, without the stack trace."""
+    return re.split(r" - User stack trace| # ", message)[0][:300]
+
+
+class _Collector(logging.Handler):
+    def __init__(self, log: CompileLog) -> None:
+        super().__init__(logging.DEBUG)
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log.add(record.getMessage())
+
+
+@dataclass
+class CompileLog:
+    """Everything torch said about compilation in this process since ``install``.
+
+    Attributes:
+        hide: path prefix to cut from messages, so that results name no folder of the machine.
+    """
+
+    hide: str = ""
+    recompilations: Counter[str] = field(default_factory=Counter)
+    reasons: list[str] = field(default_factory=list)
+    limit_hits: Counter[str] = field(default_factory=Counter)
+    skips: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def install(cls, hide: str = "") -> CompileLog:
+        """Turns on the two log artifacts needed and collects their records; nothing is printed."""
+        from torch._logging._internal import set_logs
+
+        set_logs(recompiles=True, perf_hints=True)
+        log = cls(hide)
+        handler = _Collector(log)
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.addHandler(handler)
+        return log
+
+    def add(self, message: str) -> None:
+        """Files one log message under what it reports."""
+        message = " ".join(message.replace(self.hide, "").split()) if self.hide else " ".join(message.split())
+        if found := _FUNCTION.search(message):
+            self.recompilations[f"{found[1]} ({found[2]})"] += 1
+            self.reasons.append(_first_failure(message))
+        elif "recompile_limit" in message or "cache_size_limit" in message:
+            name = re.search(r"function: '?(\w+)", message)
+            self.limit_hits[name[1] if name else "?"] += 1
+        elif "skipping cudagraph" in message.lower():
+            self.skips[message.split(". Found from")[0].strip()[:200]] += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Totals so far, as plain numbers; take two and subtract."""
+        from torch._dynamo.utils import counters
+
+        return {
+            "graphs": int(counters["stats"].get("unique_graphs", 0)),
+            "graph_breaks": int(sum(counters["graph_break"].values())),
+            "break_reasons": len(counters["graph_break"]),
+            "recompilations": sum(self.recompilations.values()),
+            "limit_hits": sum(self.limit_hits.values()),
+            "cudagraph_skips": int(counters["inductor"].get("cudagraph_skips", 0)),
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What was recompiled, where the limit was hit, why CUDA graphs were skipped."""
+        from torch._dynamo.utils import counters
+
+        return {
+            "recompiled": dict(self.recompilations.most_common(12)),
+            "reasons": self.reasons[-6:],
+            "limit_hit_in": dict(self.limit_hits),
+            "skip_messages": dict(self.skips.most_common(5)),
+            "graph_break_reasons": {
+                " ".join(reason.split())[:160]: count for reason, count in counters["graph_break"].most_common(12)
+            },
+        }

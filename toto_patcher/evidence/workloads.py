@@ -1,0 +1,49 @@
+"""The named benchmark workloads, as plain data (no torch). Model shapes are those of the equivalence checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One forecast to time.
+
+    Attributes:
+        context: time steps of history.
+        variates: series forecast together.
+        horizon: time steps to forecast.
+        samples: sample paths drawn.
+        per_batch: sample paths per batch; divides ``samples``.
+        later_horizons: horizons forecast after the warm-up, none longer than ``horizon``, to count recompilations.
+        source: where the shape comes from.
+        large: several children with this workload do not fit into one device's memory with all they cache.
+    """
+
+    name: str
+    context: int
+    variates: int
+    horizon: int
+    samples: int
+    per_batch: int
+    later_horizons: tuple[int, ...]
+    source: str
+    large: bool = False
+
+    @property
+    def batches(self) -> int:
+        """How often the context is prefilled in one forecast."""
+        return self.samples // self.per_batch
+
+    def forwards(self, patch: int) -> int:
+        """Calls of the backbone in one forecast."""
+        return self.batches * -(-self.horizon // patch)
+
+
+TRADING = Workload("trading", 512, 1, 8, 1024, 128, (8, 1, 64), "the production guide this project implements")
+OBSERVABILITY = Workload("observability", 4096, 7, 336, 256, 256, (8, 100, 336, 64), "Toto's own README", large=True)
+LONG_HORIZON = Workload("long-horizon", 512, 1, 720, 128, 128, (8, 100, 336, 720), "twelve decode steps")
+SMOKE = Workload("smoke", 64, 2, 40, 4, 2, (8, 17, 40), "a few seconds on a CPU, with the tiny shape")
+WORKLOADS = {workload.name: workload for workload in (TRADING, OBSERVABILITY, LONG_HORIZON, SMOKE)}
+MEASURED = ("trading", "observability", "long-horizon")
+MODES = ("default", "reduce-overhead", "max-autotune")
