@@ -16,9 +16,11 @@ APPEND = "kv_cache.append(layer_idx, (k, v))"
 OFFSET = "seq_pos_offset = 0 if self.rotary_emb is None else kv_cache.seq_len(layer_idx)"
 QKV = "q, k, v = self.get_qkv(self.rearrange_inputs(inputs))"
 ATTEND = "self.run_attention(attention_mask, q, k, v, seq_pos_offset, dropout, seq_len, variates)"
-LAYER = "cache_idx = self._layer_cache_map[layer_idx]"
-LENGTH = "self._current_idx[cache_idx] = end_idx"
-MAP = "self._layer_cache_map[layer_idx] = int(cache_idx)"
+# Code that was there before the patch is described, not quoted: a single capital letter stands for anything.
+LAYER = "A = self._layer_cache_map[B]"
+TAKE = "A = self._current_idx[B]"
+LENGTH = "self._current_idx[A] = B"
+MAP = "self._layer_cache_map[A] = B"
 GROWN = "length = self.seq_len(layer_idx)"
 NOTED = "self._position_value[0]"
 RESET = "self._current_idx[:] = [0] * len(self._current_idx)"
@@ -34,151 +36,67 @@ def _attention(name: str, method: str, old: str, new: str, caught_by: str = TEAC
 
 
 _READING = (
-    _cache(
-        "read-one-step-less",
-        "__getitem__",
-        "end_idx = self._current_idx[cache_idx]",
-        "end_idx = max(self._current_idx[cache_idx] - 1, 0)",
-    ),
-    _cache(
-        "read-one-step-more",
-        "__getitem__",
-        "end_idx = self._current_idx[cache_idx]",
-        "end_idx = self._current_idx[cache_idx] + 1",
-    ),
-    _cache("read-whole-buffer", "__getitem__", "end_idx = self._current_idx[cache_idx]", "end_idx = self.max_seq_len"),
-    _cache(
-        "read-length-of-first-layer",
-        "__getitem__",
-        "end_idx = self._current_idx[cache_idx]",
-        "end_idx = self._current_idx[0]",
-    ),
-    _cache(
-        "read-keys-as-values",
-        "__getitem__",
-        "self._values[cache_idx, :, :, :end_idx, :]",
-        "self._keys[cache_idx, :, :, :end_idx, :]",
-    ),
+    _cache("read-one-step-less", "__getitem__", TAKE, "A = max(self._current_idx[B] - 1, 0)"),
+    _cache("read-one-step-more", "__getitem__", TAKE, "A = self._current_idx[B] + 1"),
+    _cache("read-whole-buffer", "__getitem__", TAKE, "A = self.max_seq_len"),
+    _cache("read-length-of-first-layer", "__getitem__", TAKE, "A = self._current_idx[0]"),
+    _cache("read-keys-as-values", "__getitem__", "self._values[A, B, C, :D, E]", "self._keys[A, B, C, :D, E]"),
     _cache(
         "read-keys-as-values-sequence-first",
         "__getitem__",
-        "self._values[cache_idx, :, :end_idx, :, :]",
-        "self._keys[cache_idx, :, :end_idx, :, :]",
+        "self._values[A, B, :C, D, E]",
+        "self._keys[A, B, :C, D, E]",
     ),
-    _cache(
-        "read-wrong-axis-sequence-first",
-        "__getitem__",
-        "self._keys[cache_idx, :, :end_idx, :, :]",
-        "self._keys[cache_idx, :, :, :end_idx, :]",
-    ),
-    _cache(
-        "read-without-first-step",
-        "__getitem__",
-        "self._keys[cache_idx, :, :, :end_idx, :]",
-        "self._keys[cache_idx, :, :, 1:end_idx, :]",
-    ),
-    _cache("read-last-layer", "__getitem__", LAYER, "cache_idx = -1"),
-    _cache("read-unmapped-layer", "__getitem__", LAYER, "cache_idx = layer_idx"),
-    _cache("current-length-of-first-layer", "current_len", "self._current_idx[cache_idx]", "self._current_idx[0]"),
-    _cache(
-        "current-length-one-more", "current_len", "self._current_idx[cache_idx]", "self._current_idx[cache_idx] + 1"
-    ),
-    _cache("current-length-of-longest-layer", "current_len", "self._current_idx[cache_idx]", "max(self._current_idx)"),
-    _cache("length-of-unmapped-layer", "seq_len", LAYER, "cache_idx = layer_idx"),
-    _cache("length-of-first-layer", "seq_len", LAYER, "cache_idx = 0"),
+    _cache("read-wrong-axis-sequence-first", "__getitem__", "self._keys[A, B, :C, D, E]", "self._keys[A, B, D, :C, E]"),
+    _cache("read-without-first-step", "__getitem__", "self._keys[A, B, C, :D, E]", "self._keys[A, B, C, 1:D, E]"),
+    _cache("read-last-layer", "__getitem__", LAYER, "A = -1"),
+    _cache("read-unmapped-layer", "__getitem__", LAYER, "A = B"),
+    _cache("current-length-of-first-layer", "current_len", "self._current_idx[A]", "self._current_idx[0]"),
+    _cache("current-length-one-more", "current_len", "self._current_idx[A]", "self._current_idx[A] + 1"),
+    _cache("current-length-of-longest-layer", "current_len", "self._current_idx[A]", "max(self._current_idx)"),
+    _cache("length-of-unmapped-layer", "seq_len", LAYER, "A = B"),
+    _cache("length-of-first-layer", "seq_len", LAYER, "A = 0"),
 )
 
 _WRITING = (
-    _cache("write-unmapped-layer", "append", LAYER, "cache_idx = layer_idx"),
-    _cache("write-first-layer", "append", LAYER, "cache_idx = 0"),
-    _cache(
-        "write-one-step-late",
-        "append",
-        "start_idx = self._current_idx[cache_idx]",
-        "start_idx = self._current_idx[cache_idx] + 1",
-    ),
-    _cache(
-        "write-over-last-step",
-        "append",
-        "start_idx = self._current_idx[cache_idx]",
-        "start_idx = max(self._current_idx[cache_idx] - 1, 0)",
-    ),
+    _cache("write-unmapped-layer", "append", LAYER, "A = B"),
+    _cache("write-first-layer", "append", LAYER, "A = 0"),
+    _cache("write-one-step-late", "append", TAKE, "A = self._current_idx[B] + 1"),
+    _cache("write-over-last-step", "append", TAKE, "A = max(self._current_idx[B] - 1, 0)"),
     _cache("length-not-advanced", "append", LENGTH, ""),
-    _cache("length-advanced-twice", "append", LENGTH, "self._current_idx[cache_idx] = end_idx + end_idx - start_idx"),
-    _cache("length-advanced-by-one", "append", LENGTH, "self._current_idx[cache_idx] = start_idx + 1"),
-    _cache("only-first-length-advanced", "append", LENGTH, "self._current_idx[0] = end_idx"),
-    _cache("all-lengths-advanced", "append", LENGTH, "self._current_idx = [end_idx] * len(self._current_idx)"),
-    _cache(
-        "write-values-as-keys",
-        "append",
-        "self._keys[cache_idx, :, :, start_idx:end_idx, :] = keys",
-        "self._keys[cache_idx, :, :, start_idx:end_idx, :] = values",
-    ),
+    _cache("length-advanced-twice", "append", LENGTH, "self._current_idx[A] = 2 * B - self._current_idx[A]"),
+    _cache("length-advanced-by-one", "append", LENGTH, "self._current_idx[A] = self._current_idx[A] + 1"),
+    _cache("only-first-length-advanced", "append", LENGTH, "self._current_idx[0] = B"),
+    _cache("all-lengths-advanced", "append", LENGTH, "self._current_idx = [B] * len(self._current_idx)"),
+    _cache("write-values-as-keys", "append", "self._keys[A, B, C, D:E, F] = G", "self._keys[A, B, C, D:E, F] = kv[1]"),
     _cache(
         "write-values-as-keys-sequence-first",
         "append",
-        "self._keys[cache_idx, :, start_idx:end_idx, :, :] = keys",
-        "self._keys[cache_idx, :, start_idx:end_idx, :, :] = values",
+        "self._keys[A, B, C:D, E, F] = G",
+        "self._keys[A, B, C:D, E, F] = kv[1]",
     ),
-    _cache("values-not-written", "append", "self._values[cache_idx, :, :, start_idx:end_idx, :] = values", "pass"),
-    _cache("write-rounded", "append", "keys, values = kv", "keys, values = kv[0].to(torch.bfloat16), kv[1]"),
-    _cache(
-        "length-from-heads-axis", "append", "end_idx = start_idx + keys.shape[2]", "end_idx = start_idx + keys.shape[1]"
-    ),
-    _cache("overflow-by-one-let-in", "append", "end_idx <= self.max_seq_len", "end_idx <= self.max_seq_len + 1"),
-    _cache("last-place-refused", "append", "end_idx <= self.max_seq_len", "end_idx < self.max_seq_len"),
-    _cache("overflow-not-refused", "append", "end_idx <= self.max_seq_len", "True"),
+    _cache("values-not-written", "append", "self._values[A, B, C, D:E, F] = G", "pass"),
+    _cache("write-rounded", "append", "A, B = kv", "A, B = kv[0].to(torch.bfloat16), kv[1]"),
+    _cache("length-from-heads-axis", "append", "A = B + C.shape[2]", "A = B + C.shape[1]"),
+    _cache("overflow-by-one-let-in", "append", "A <= self.max_seq_len", "A <= self.max_seq_len + 1"),
+    _cache("last-place-refused", "append", "A <= self.max_seq_len", "A < self.max_seq_len"),
+    _cache("overflow-not-refused", "append", "A <= self.max_seq_len", "True"),
     _cache("reset-forgets-lengths", "reset", RESET, ""),
-    _cache(
-        "reset-first-length-only",
-        "reset",
-        RESET,
-        "self._current_idx[0] = 0",
-    ),
-    _cache(
-        "reset-leaves-one-step",
-        "reset",
-        RESET,
-        "self._current_idx = [1] * len(self._current_idx)",
-    ),
-    _cache(
-        "reset-loses-a-layer",
-        "reset",
-        RESET,
-        "self._current_idx = [0] * (len(self._current_idx) - 1)",
-    ),
+    _cache("reset-first-length-only", "reset", RESET, "self._current_idx[0] = 0"),
+    _cache("reset-leaves-one-step", "reset", RESET, "self._current_idx = [1] * len(self._current_idx)"),
+    _cache("reset-loses-a-layer", "reset", RESET, "self._current_idx = [0] * (len(self._current_idx) - 1)"),
     _cache("reset-replaces-the-list", "reset", RESET, "self._current_idx = [0] * len(self._current_idx)"),
-    _cache(
-        "keys-and-values-share-memory",
-        "__post_init__",
-        "self._values = torch.zeros_like(self._keys)",
-        "self._values = self._keys",
-    ),
-    _cache(
-        "layer-map-reversed",
-        "__post_init__",
-        MAP,
-        "self._layer_cache_map[layer_idx] = len(time_layer_indices) - 1 - cache_idx",
-    ),
-    _cache("layer-map-all-first", "__post_init__", MAP, "self._layer_cache_map[layer_idx] = 0"),
-    _cache(
-        "layer-map-wrong-for-one-layer",
-        "__post_init__",
-        MAP,
-        "self._layer_cache_map[layer_idx] = 0 if layer_idx == 2 else cache_idx",
-    ),
+    _cache("keys-and-values-share-memory", "__post_init__", "self._values = A", "self._values = self._keys"),
+    _cache("layer-map-reversed", "__post_init__", MAP, "self._layer_cache_map[A] = len(self._current_idx) - 1 - B"),
+    _cache("layer-map-all-first", "__post_init__", MAP, "self._layer_cache_map[A] = 0"),
+    _cache("layer-map-wrong-for-one-layer", "__post_init__", MAP, "self._layer_cache_map[A] = 0 if A == 2 else B"),
     _cache(
         "layer-map-keeps-layer-number",
         "__post_init__",
         MAP,
-        "self._layer_cache_map[layer_idx] = min(layer_idx, time_layer_count - 1)",
+        "self._layer_cache_map[A] = min(A, len(self._current_idx) - 1)",
     ),
-    _cache(
-        "lengths-shared-by-layers",
-        "__post_init__",
-        "self._current_idx = [0] * time_layer_count",
-        "self._current_idx = [0]",
-    ),
+    _cache("lengths-shared-by-layers", "__post_init__", "self._current_idx = A", "self._current_idx = [0]"),
 )
 
 _POSITION = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import copy
 from dataclasses import dataclass
 
 
@@ -16,8 +16,8 @@ class Edit:
     """Replaces every occurrence of an expression or a statement in a method.
 
     Attributes:
-        old: its source.
-        new: the source to put there; empty to delete a statement.
+        old: its source; a single capital letter stands for any expression.
+        new: the source to put there, with the same letters; empty to delete a statement.
     """
 
     old: str
@@ -85,43 +85,80 @@ def _listed(node: ast.AST | list[ast.AST] | None) -> list:
     return node if isinstance(node, list) else [node]
 
 
-def _key(node: ast.AST) -> str:
-    """A form of a node that is the same wherever it stands: read or written, on whatever line."""
-    return ast.dump(node).replace("ctx=Store()", "ctx=Load()")
+Bindings = dict[str, ast.AST]
+
+
+def _is_wildcard(node: object) -> bool:
+    return isinstance(node, ast.Name) and len(node.id) == 1 and node.id.isupper()
+
+
+def _match(pattern: object, node: object, bound: Bindings) -> bool:
+    """Whether a node has the pattern's syntax, wherever it stands; notes what the wildcards stand for."""
+    if _is_wildcard(pattern):
+        return isinstance(node, ast.expr) and _match(bound.setdefault(pattern.id, node), node, {})
+    if isinstance(pattern, ast.AST):
+        return type(pattern) is type(node) and all(
+            _match(value, getattr(node, name, None), bound)
+            for name, value in ast.iter_fields(pattern)
+            if name not in ("ctx", "type_comment", "kind")
+        )
+    if isinstance(pattern, list):
+        return (
+            isinstance(node, list)
+            and len(pattern) == len(node)
+            and all(_match(one, other, bound) for one, other in zip(pattern, node, strict=True))
+        )
+    return pattern == node
+
+
+class _Filled(ast.NodeTransformer):
+    """Puts what the wildcards stand for in their place."""
+
+    def __init__(self, bound: Bindings) -> None:
+        self._bound = bound
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if not _is_wildcard(node):
+            return node
+        found = copy.deepcopy(self._bound[node.id])
+        if isinstance(found, ast.Name | ast.Attribute | ast.Subscript):
+            found.ctx = node.ctx
+        return found
 
 
 class _Swap(ast.NodeTransformer):
     def __init__(self, fault: Fault) -> None:
         self.used: set[Edit] = set()
-        self._statements: dict[str, tuple[Edit, Callable[[], list[ast.stmt]]]] = {}
-        self._expressions: dict[str, tuple[Edit, Callable[[], ast.expr]]] = {}
-        self._decorators: dict[str, Edit] = {}
+        self._statements: list[tuple[ast.stmt, Edit]] = []
+        self._expressions: list[tuple[ast.expr, Edit]] = []
+        self._decorators: list[tuple[ast.expr, Edit]] = []
         for edit in fault.edits:
             if edit.old.startswith("@"):
-                self._decorators[_key(ast.parse(edit.old[1:], mode="eval").body)] = edit
+                self._decorators.append((ast.parse(edit.old[1:], mode="eval").body, edit))
                 continue
             (statement,) = ast.parse(edit.old).body
             put = ast.parse(edit.new).body
             if isinstance(statement, ast.Expr) and len(put) == 1 and isinstance(put[0], ast.Expr):
-                make = lambda edit=edit: ast.parse(edit.new, mode="eval").body  # noqa: E731
-                self._expressions[_key(statement.value)] = (edit, make)
+                self._expressions.append((statement.value, edit))
             else:
-                self._statements[_key(statement)] = (edit, lambda edit=edit: ast.parse(edit.new).body)
+                self._statements.append((statement, edit))
 
     def visit_decorator(self, node: ast.expr) -> ast.expr | None:
-        edit = self._decorators.get(_key(node))
-        if edit is None:
-            return node
-        self.used.add(edit)
-        return ast.parse(edit.new[1:], mode="eval").body if edit.new else None
+        for pattern, edit in self._decorators:
+            if _match(pattern, node, {}):
+                self.used.add(edit)
+                return ast.parse(edit.new[1:], mode="eval").body if edit.new else None
+        return node
 
-    def visit(self, node: ast.AST) -> ast.AST | list[ast.AST] | None:
-        if isinstance(node, ast.stmt) and _key(node) in self._statements:
-            edit, make = self._statements[_key(node)]
-            self.used.add(edit)
-            return make()
-        if isinstance(node, ast.expr) and _key(node) in self._expressions:
-            edit, make = self._expressions[_key(node)]
-            self.used.add(edit)
-            return make()
+    def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt] | None:
+        if isinstance(node, ast.stmt):
+            for statement, edit in self._statements:
+                if _match(statement, node, bound := {}):
+                    self.used.add(edit)
+                    return _Filled(bound).visit(ast.parse(edit.new)).body
+        if isinstance(node, ast.expr):
+            for expression, edit in self._expressions:
+                if _match(expression, node, bound := {}):
+                    self.used.add(edit)
+                    return _Filled(bound).visit(ast.parse(edit.new, mode="eval")).body
         return self.generic_visit(node)
