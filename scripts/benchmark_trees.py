@@ -21,8 +21,8 @@ def main() -> int:
     from tests.variations.cache_forms import index_and_map_as_lists
     from toto_patcher.patching.checkout import Checkout
     from toto_patcher.patching.plan import plan_selection
-    from toto_patcher.patching.releases import release_bytes
     from toto_patcher.patching.series import load
+    from toto_patcher.patching.vendoring.releases import release_bytes
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)

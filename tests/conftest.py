@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.releases import cache_folder, pinned_release, release_bytes
+from toto_patcher.patching.vendoring.releases import cache_folder, pinned_release, release_bytes
 
 
 @pytest.fixture(scope="session")

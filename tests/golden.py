@@ -20,7 +20,7 @@ from toto_patcher.patching.change import FileChange, Plan, fingerprint
 from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.plan import plan_selection
-from toto_patcher.patching.releases import release_bytes
+from toto_patcher.patching.vendoring.releases import release_bytes
 
 RELEASE = "0.2.0"
 NAME = "expected.diff"

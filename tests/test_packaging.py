@@ -20,7 +20,7 @@ import pytest
 
 from toto_patcher.patching import series
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.releases import cache_folder, pinned_release
+from toto_patcher.patching.vendoring.releases import cache_folder, pinned_release
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -92,7 +92,7 @@ def test_the_wheel_carries_the_patches_and_no_toto(wheel: Path) -> None:
     for folder in (patch.folder for patch in series.load().patches):
         for source in folder.glob("*.py"):
             assert f"toto_patcher/_patches/{folder.name}/{source.name}" in names
-    assert {"toto_patcher/py.typed", "toto_patcher/patching/releases.json"} <= names
+    assert {"toto_patcher/py.typed", "toto_patcher/patching/vendoring/releases.json"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"toto_patcher", "toto_patch"}
     assert not [name for name in names if "__pycache__" in name]
 

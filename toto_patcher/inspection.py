@@ -136,7 +136,7 @@ _HINTS = {
 def _release(root: Path) -> str | None:
     """The pinned release whose Python files these are, to the byte."""
     from toto_patcher.patching.change import fingerprint
-    from toto_patcher.patching.releases import known_release
+    from toto_patcher.patching.vendoring.releases import known_release
 
     tree = Checkout.open(root)
     return known_release({path: fingerprint(tree.read(path)) for path in tree.sources})

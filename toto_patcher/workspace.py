@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from toto_patcher import results as r
 from toto_patcher.errors import DriftError, RefusedError, RefusedGroup, StorageError, TotoPatchError, refuse_all
 from toto_patcher.patching import checkout as checkouts
-from toto_patcher.patching import preflight, transaction
+from toto_patcher.patching import transaction
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.safe_files import Tree
+from toto_patcher.patching.files import preflight
+from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.store import Store
 from toto_patcher.patching.transaction import Pending
 
@@ -72,7 +73,7 @@ class Workspace:
 
 def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
     """The files of a pinned release; may download. Imported when it is called, which is hardly ever."""
-    from toto_patcher.patching import releases
+    from toto_patcher.patching.vendoring import releases
 
     return releases.release_bytes(version)
 
@@ -195,7 +196,7 @@ def _compare(root: Path, record: FileState) -> r.FileStatus:
 
 def release_of(plan: Plan) -> str | None:
     """The pinned release that the originals are from: by the whole tree, or else by the files of the plan alone."""
-    from toto_patcher.patching.releases import known_release
+    from toto_patcher.patching.vendoring.releases import known_release
 
     pristine = {change.path: fingerprint(change.pristine) for change in plan.changes if change.pristine is not None}
     tree = checkouts.Checkout.open(plan.root)

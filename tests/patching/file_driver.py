@@ -21,9 +21,10 @@ from typing import Any
 from file_trees import SELECTIONS, plan_for
 
 from toto_patcher.errors import RefusedGroup, TotoPatchError
-from toto_patcher.patching import renames, restore, transaction
+from toto_patcher.patching import restore, transaction
 from toto_patcher.patching import state as _preloaded  # noqa: F401
 from toto_patcher.patching.change import Plan
+from toto_patcher.patching.files import renames
 from toto_patcher.patching.store import Store
 
 PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)

@@ -30,8 +30,9 @@ from toto_patcher.errors import (
     StorageError,
     UnsafePathError,
 )
-from toto_patcher.patching import renames, restore, safe_files, transaction
+from toto_patcher.patching import restore, transaction
 from toto_patcher.patching.change import FileChange, Plan
+from toto_patcher.patching.files import renames, safe_files
 from toto_patcher.patching.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -421,7 +422,7 @@ def test_promise_08_a_dead_holder_never_blocks(driver: Driver, root: Path, actio
 def test_promise_08_a_lock_that_was_removed_while_we_waited_is_not_ours(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toto_patcher.patching import lock
+    from toto_patcher.patching.files import lock
 
     flock, calls = lock.fcntl.flock, []
 

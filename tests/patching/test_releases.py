@@ -10,7 +10,7 @@ import pytest
 
 from toto_patcher.errors import RefusedError, StorageError, UsageError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.releases import (
+from toto_patcher.patching.vendoring.releases import (
     cache_folder,
     known_release,
     pinned_release,
@@ -103,7 +103,7 @@ def test_a_python_without_pip_is_named(index: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from toto_patcher.errors import UsageError\n"
-        "from toto_patcher.patching.releases import wheel_bytes\n"
+        "from toto_patcher.patching.vendoring.releases import wheel_bytes\n"
         "try: wheel_bytes('0.2.0')\n"
         "except UsageError as error: print(error, '|', error.hint)\n"
     )

@@ -16,8 +16,9 @@ from file_trees import OLD, plan_for
 from toto_patcher.errors import BackupError, StorageError, UnsafePathError
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.files.layout import STATE
 from toto_patcher.patching.state import Journal, State, check_relative, from_bytes, to_bytes
-from toto_patcher.patching.store import STATE, Store
+from toto_patcher.patching.store import Store
 
 NOW = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
 

@@ -13,8 +13,9 @@ from file_trees import OLD, SELECTIONS, build, plan_for, snapshot, sources, sour
 from traced import Driver
 
 from toto_patcher.errors import BackupError, DriftError, LockedError, RefusedError, UnsafePathError
-from toto_patcher.patching import journal, lock, restore, safe_files, transaction
+from toto_patcher.patching import restore, transaction
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.files import journal, lock, safe_files
 from toto_patcher.patching.store import Store
 
 FILES = tuple(PurePosixPath(name) for name in sorted({*SELECTIONS["first"], *SELECTIONS["second"]}))

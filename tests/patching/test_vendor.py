@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from toto_patcher.errors import DriftError, LockedError, RefusedError, UnsafePathError, UsageError
-from toto_patcher.patching import releases, vendor, vendor_lock, vendor_tree
-from toto_patcher.patching.releases import pinned_release
+from toto_patcher.patching import vendor
 from toto_patcher.patching.vendor import vendor_git, vendor_path, vendor_release
+from toto_patcher.patching.vendoring import releases, vendor_lock, vendor_tree
+from toto_patcher.patching.vendoring.releases import pinned_release
 
 VERSIONS = ("0.1.3", "0.1.4", "0.2.0")
 UTIL = PurePosixPath("toto/model/util.py")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from toto_patcher.errors import LockedError, StorageError
-from toto_patcher.patching import vendor_lock, vendor_tree
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.releases import pinned_release
 from toto_patcher.patching.vendor import vendor_release
+from toto_patcher.patching.vendoring import vendor_lock, vendor_tree
+from toto_patcher.patching.vendoring.releases import pinned_release
 
 OLD, NEW = "0.1.3", "0.2.0"
 

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from toto_patcher.errors import RefusedError, UnsafePathError
-from toto_patcher.patching import wheel
-from toto_patcher.patching.wheel import read_wheel
+from toto_patcher.patching.vendoring import wheel
+from toto_patcher.patching.vendoring.wheel import read_wheel
 
 INFO = "toto_ts-9.dist-info"
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import BACKUPS, Store
-from toto_patcher.patching.system_errors import storage_error
+from toto_patcher.patching.files.layout import BACKUPS
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
     import git

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 from toto_patcher.errors import BackupError
-from toto_patcher.patching.store import FOLDER, STATE
+from toto_patcher.patching.files.layout import FOLDER, STATE
 
 SCHEMA_VERSION = 1
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.system_errors import storage_error
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, STATE
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
 
 if TYPE_CHECKING:  # an unpatched checkout never needs it
     from toto_patcher.patching.state import State
-
-FOLDER = PurePosixPath(".toto-patch")
-STATE = FOLDER / "state.json"
-BACKUPS = FOLDER / "backups"
-PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _BY_HAND = f"restore it from a copy, or put the originals in {BACKUPS} back by hand and then delete {FOLDER}"

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.patching import journal, preflight, recovery
 from toto_patcher.patching.change import Plan, fingerprint
-from toto_patcher.patching.lock import acquire, deferred_interrupts, release
-from toto_patcher.patching.recovery import Recovery
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import FOLDER, Store
-from toto_patcher.patching.system_errors import storage_error
-from toto_patcher.patching.writing import Transaction
+from toto_patcher.patching.files import journal, preflight, recovery
+from toto_patcher.patching.files.layout import FOLDER
+from toto_patcher.patching.files.lock import acquire, deferred_interrupts, release
+from toto_patcher.patching.files.recovery import Recovery
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.files.writing import Transaction
+from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
     from datetime import datetime

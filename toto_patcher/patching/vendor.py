@@ -13,17 +13,17 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 from toto_patcher.errors import DriftError, RefusedError, StorageError, UnsafePathError, UsageError
-from toto_patcher.patching import vendor_lock, vendor_tree
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.releases import (
+from toto_patcher.patching.vendoring import vendor_lock, vendor_tree
+from toto_patcher.patching.vendoring.releases import (
     DEFAULT_RELEASE,
     known_release,
     pinned_release,
     pinned_releases,
     release_bytes,
 )
-from toto_patcher.patching.vendor_lock import Lock, Source
-from toto_patcher.patching.vendor_sources import check_is_toto, collect_git, collect_path
+from toto_patcher.patching.vendoring.vendor_lock import Lock, Source
+from toto_patcher.patching.vendoring.vendor_sources import check_is_toto, collect_git, collect_path
 
 __all__ = [
     "DEFAULT_DESTINATION",

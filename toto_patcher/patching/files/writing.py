@@ -7,12 +7,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher.errors import DriftError, StorageError, TotoPatchError
-from toto_patcher.patching import journal, preflight, recovery
 from toto_patcher.patching.change import Plan, fingerprint
-from toto_patcher.patching.lock import Interrupts, deferred_interrupts
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import BACKUPS, FOLDER, STATE
-from toto_patcher.patching.system_errors import storage_error
+from toto_patcher.patching.files import journal, preflight, recovery
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, STATE
+from toto_patcher.patching.files.lock import Interrupts, deferred_interrupts
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import Journal, State

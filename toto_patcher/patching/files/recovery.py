@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
-from toto_patcher.patching import journal
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import BACKUPS, FOLDER, STATE
+from toto_patcher.patching.files import journal
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, STATE
+from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import Entry, Journal

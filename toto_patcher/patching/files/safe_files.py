@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from toto_patcher.errors import UnsafePathError
-from toto_patcher.patching import renames
-from toto_patcher.patching.system_errors import UNSUPPORTED, about, storage_error
+from toto_patcher.patching.files import renames
+from toto_patcher.patching.files.system_errors import UNSUPPORTED, about, storage_error
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

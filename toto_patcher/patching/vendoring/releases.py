@@ -91,7 +91,7 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
         StorageError: no network and nothing cached, or the disk refuses.
         RefusedError: what was fetched is not what was pinned.
     """
-    from toto_patcher.patching.wheel import read_wheel
+    from toto_patcher.patching.vendoring.wheel import read_wheel
 
     release = pinned_release(version)
     files = read_wheel(wheel_bytes(version), release.wheel)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError, DriftError, UnsafePathError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import BACKUPS, FOLDER, PHASES
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES
+from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import Entry, Journal

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from toto_patcher import __version__
 from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import BACKUPS
+from toto_patcher.patching.files.layout import BACKUPS
+from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import State

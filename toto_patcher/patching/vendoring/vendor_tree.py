@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import LockedError
-from toto_patcher.patching import vendor_lock
 from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.vendoring import vendor_lock
 
 STATE_FOLDER = ".toto-patch"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from toto_patcher.patching.system_errors import UNSUPPORTED
+from toto_patcher.patching.files.system_errors import UNSUPPORTED
 
 NOREPLACE, EXCHANGE = 1, 2
 

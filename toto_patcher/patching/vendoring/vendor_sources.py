@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher.errors import RefusedError, StorageError, UnsafePathError, UsageError
-from toto_patcher.patching.wheel import LICENCE_FILES, MAX_UNPACKED_BYTES, PACKAGE, refuse_unsafe_name
+from toto_patcher.patching.vendoring.wheel import LICENCE_FILES, MAX_UNPACKED_BYTES, PACKAGE, refuse_unsafe_name
 
 if TYPE_CHECKING:
     from git import Repo

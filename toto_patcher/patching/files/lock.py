@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from toto_patcher.errors import LockedError, StorageError, UnsafePathError
-from toto_patcher.patching.safe_files import Tree
-from toto_patcher.patching.store import FOLDER
-from toto_patcher.patching.system_errors import about
+from toto_patcher.patching.files.layout import FOLDER
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import about
 
 LOCK = FOLDER / "lock"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,0 +1,1 @@
+"""Where a Toto comes from and how it is laid down. The door is ``patching/vendor.py``."""
