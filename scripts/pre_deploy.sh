@@ -32,7 +32,7 @@ if [ -x "$repository/.venv/bin/toto-patch" ]; then
 elif command -v toto-patch >/dev/null; then
   toto_patch=toto-patch
 else
-  echo "pre-deploy: NOT READY: toto-patch is not installed (pip install toto-patch, or scripts/quickstart.sh)" >&2
+  echo "pre-deploy: NOT READY: toto-patch is not installed (run scripts/quickstart.sh, or pip install . in a clone)" >&2
   exit 2
 fi
 

@@ -221,7 +221,7 @@ def _golden_files(patch: Patch) -> tuple[str, ...]:
     if not golden.is_file():
         return ()
     lines = golden.read_text(encoding="utf-8").splitlines()
-    return tuple(line[6:].split("\t")[0] for line in lines if line.startswith("+++ b/"))
+    return tuple(line.split()[1] for line in lines if line.startswith("+++ "))
 
 
 def _places(patch: Patch, root: Path | None) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ class PositionedCache:
         once. It is overwritten by the next call with another length: use it at once, do not keep it.
         """
         length = self.seq_len(layer_idx)
+        if length != int(length):
+            raise TypeError(f"the length of a cache is not an integer: {length}")
         if self._position_value[0] != length:
             self._position.fill_(length)
             self._position_value[0] = length

@@ -1,7 +1,7 @@
 """Problem. `KVCache` keeps its lengths and its layer map in device tensors and reads them back with `.item()`: a host
-synchronisation and a graph break at each, with the key and value tensors mutated inside compiled regions, so that CUDA
-graphs are skipped. A cache that keeps a Python list of ints instead makes `torch.compile` specialise on every value
-until it hits `config.recompile_limit`.
+synchronisation and a graph break at each, and recompilations when the horizon changes. A cache that keeps a Python list
+of ints instead makes `torch.compile` specialise on every value until it hits `config.recompile_limit`, and skips CUDA
+graphs because compiled code mutates its inputs.
 
 Change. The layer map and the lengths become host integers, for they steer Python code: which slice to write and to
 read. Compiled code that needs the length as a number gets it from the new method `position(layer_idx)`, a 0-d tensor
@@ -21,6 +21,7 @@ from pathlib import Path
 import libcst as cst
 
 from toto_patcher.patching import codemod
+from toto_patcher.patching.integer_uses import WHOLE, Uses, zeros_count
 from toto_patcher.patching.patch import Patch
 
 INDEX = "_current_idx"
@@ -35,11 +36,9 @@ SIGNATURES = {
 }
 # These write the cache, or hand out a slice or a length that changes at every step.
 BETWEEN_GRAPHS = ("__getitem__", "seq_len", "append", "reset")
-# Builtins that read a list of ints as they read a tensor of ints.
-READERS = frozenset({"len", "list", "tuple", "max", "min", "sum", "sorted", "enumerate", "zip", "range", "isinstance"})
-# Tensor methods of the whole index that have a form for lists.
-WHOLE = {"numel": "len", "tolist": "list"}
 BY_HAND = frozenset({"graph_break", "disable", "is_compiling", "mark_static_address"})
+# What the patch adds; it must not be there yet, as a method, a field or an attribute.
+ADDED = frozenset({"position", "_allocate_position", "_position", "_position_value"})
 
 
 def transform(module: cst.Module) -> cst.Module:
@@ -50,8 +49,7 @@ def transform(module: cst.Module) -> cst.Module:
     _refuse_changed_by_hand(module, cache)
     _refuse_use_elsewhere(module, cache)
     allocator = _allocating_method(module, cache)
-    for method in codemod.methods(cache).values():
-        _require_known_uses(module, method)
+    Uses(module, cache, ATTRIBUTES).require_known()
     changed = cst.ensure_type(cache.visit(_HostIndex(allocator)), cst.ClassDef)
     _require_no_tensor_left(module, cache, changed)
     added = codemod.insertion(Path(__file__).with_name("inserted.py"), "PositionedCache", module)
@@ -88,35 +86,20 @@ def _assigned(node: cst.CSTNode) -> tuple[cst.BaseExpression, cst.BaseExpression
     return None
 
 
-def _zeros_count(value: cst.CSTNode) -> cst.BaseExpression | None:
-    """The ``n`` of ``torch.zeros(n, ...)`` and ``torch.zeros((n,), ...)``."""
-    if not (isinstance(value, cst.Call) and codemod.code(value.func) == "torch.zeros"):
-        return None
-    positional = [argument.value for argument in value.args if argument.keyword is None]
-    if len(positional) != 1:
-        return None
-    count = positional[0]
-    if isinstance(count, cst.Tuple | cst.List):
-        return count.elements[0].value if len(count.elements) == 1 else None
-    return count
-
-
-def _is_host_value(value: cst.CSTNode) -> bool:
-    """A list, a dictionary or a tuple, however it is made."""
-    if isinstance(value, cst.BinaryOperation):
-        return isinstance(value.operator, cst.Multiply) and isinstance(value.left, cst.List)
-    if isinstance(value, cst.Call):
-        return codemod.code(value.func) in ("list", "dict", "dict.fromkeys", "tuple")
-    return isinstance(value, cst.List | cst.ListComp | cst.Dict | cst.DictComp | cst.Tuple)
-
-
 def _refuse_changed_by_hand(module: cst.Module, cache: cst.ClassDef) -> None:
     for node in codemod.walk(cache):
         if isinstance(node, cst.Name) and node.value in BY_HAND:
             raise codemod.unmet(module, node, f"KVCache was already changed for torch.compile by hand: {node.value}")
-    for name in ("position", "_allocate_position"):
-        if name in codemod.methods(cache):
-            raise codemod.unmet(module, codemod.methods(cache)[name], f"KVCache already has a method {name}")
+    for node in codemod.walk(cache):
+        if isinstance(node, cst.FunctionDef | cst.Attribute):
+            name = node.name.value if isinstance(node, cst.FunctionDef) else node.attr.value
+        else:
+            name = node.target.value if isinstance(node, cst.AnnAssign) and isinstance(node.target, cst.Name) else ""
+        if name in ADDED:
+            raise codemod.unmet(module, node, f"KVCache already has {name}")
+        slots = isinstance(node, cst.Arg) and node.keyword is not None and node.keyword.value == "slots"
+        if slots or (isinstance(node, cst.Name) and node.value == "__slots__"):
+            raise codemod.unmet(module, node, "KVCache has slots, so no attribute can be added")
 
 
 def _refuse_use_elsewhere(module: cst.Module, cache: cst.ClassDef) -> None:
@@ -138,38 +121,10 @@ def _allocating_method(module: cst.Module, cache: cst.ClassDef) -> str:
     for attribute in (LAYER_MAP, "_keys"):
         if not any(_own(target, (attribute,)) for target, _ in assignments):
             raise codemod.unmet(module, cache, f"KVCache.{name} does not create self.{attribute}")
-    for target, value in assignments:
-        if _own(target) and _zeros_count(value) is None and not _is_host_value(value):
-            made = f"{codemod.code(target)} = {codemod.code(value)}"
-            raise codemod.unmet(module, value, f"the index is neither torch.zeros(n, ...) nor a list: {made}")
+    for node in codemod.walk(codemod.methods(cache)[name]):
+        if isinstance(node, cst.Return):
+            raise codemod.unmet(module, node, f"KVCache.{name} may return before its end")
     return name
-
-
-def _require_known_uses(module: cst.Module, method: cst.FunctionDef) -> None:
-    """Refuses the first use of the index whose meaning for a list of ints is not known."""
-    known: list[cst.CSTNode] = []
-    uses: list[cst.CSTNode] = []
-    for node in codemod.walk(method):
-        if _own(node):
-            uses.append(node)
-        elif isinstance(node, cst.Subscript):
-            known.append(node.value)
-        elif isinstance(node, cst.AssignTarget | cst.AnnAssign):
-            known.append(node.target)
-        elif isinstance(node, cst.For | cst.CompFor):
-            known.append(node.iter)
-        elif isinstance(node, cst.Expr) and (call := _method_call(node.value)) and call[1] == "zero_":
-            known.append(call[0])
-        elif isinstance(node, cst.Call):
-            if (call := _method_call(node)) and call[1] in WHOLE:
-                known.append(call[0])
-            if isinstance(node.func, cst.Attribute) and node.func.attr.value == "get":  # only dictionaries have it
-                known.append(node.func.value)
-            if isinstance(node.func, cst.Name) and node.func.value in READERS:
-                known += [argument.value for argument in node.args]
-    for use in uses:
-        if not any(use is node for node in known):
-            raise codemod.unmet(module, use, f"KVCache.{method.name.value} uses {codemod.code(use)} in an unknown way")
 
 
 def _require_no_tensor_left(module: cst.Module, before: cst.ClassDef, after: cst.ClassDef) -> None:
@@ -258,7 +213,7 @@ class _HostIndex(cst.CSTTransformer):
 
 def _host_value(value: cst.BaseExpression) -> cst.BaseExpression:
     """``[0] * n`` for ``torch.zeros(n, ...)``; host values stay as they are."""
-    count = _zeros_count(value)
+    count = zeros_count(value)
     if count is None:
         return value
     if not isinstance(count, cst.Name | cst.Attribute | cst.Call | cst.Integer):

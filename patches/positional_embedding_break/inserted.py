@@ -9,6 +9,7 @@ import torch
 class CachedAttention:
     """The attributes of ``BaseMultiheadAttention`` that the added methods use, and the methods."""
 
+    _hands_over: bool
     training: bool
     dropout: float
     rotary_emb: Any
@@ -17,6 +18,13 @@ class CachedAttention:
     get_qkv: Callable[..., tuple[torch.Tensor, ...]]
     run_attention: Callable[..., torch.Tensor]
     rearrange_output: Callable[..., torch.Tensor]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass with its own version of what the cached path relies on keeps upstream's path."""
+        super().__init_subclass__(**kwargs)
+        base = next(parent for parent in cls.__mro__ if "_forward_with_cache" in vars(parent))
+        names = ("forward", "positional_embedding", "run_attention")
+        cls._hands_over = all(getattr(cls, name) is getattr(base, name) for name in names)
 
     # Not torch.compiler.disable(recursive=False): its wrapper makes Dynamo examine the frame anew at every call.
     @torch._dynamo.decorators.skip

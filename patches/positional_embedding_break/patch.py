@@ -15,7 +15,7 @@ and a CUDA graph must not mutate its inputs; the profile `full-graph` is the way
 Cost. Attention and the output projection of time-wise layers are launched eagerly, a handful of kernels a layer. The
 hand-over is marked with `torch._dynamo.decorators.skip`, the mark that `torch.compiler.disable(recursive=False)` stood
 for until it became a wrapper: the wrapper makes Dynamo examine the frame anew at every call, which costs the host more
-than the rest of the layer. Outside of this project nothing promises that name, so each supported torch is tested.
+than the rest of the layer. Outside of this project nothing promises that name; it was tried on torch 2.11 and 2.13.
 
 Upstream. DataDog/toto, `toto/model/attention.py`, `BaseMultiheadAttention`; 0.1.4 added a log line to the module.
 """
@@ -38,7 +38,7 @@ SIGNATURES = {
     "rearrange_output": ("output", "batch", "variate", "seq_len"),
     "forward": ("layer_idx", "inputs", "attention_mask", "kv_cache"),
 }
-# The cached path takes the place of these two methods, so they must compute exactly what it was written for.
+# The cached path takes the place of the first two, so they must compute exactly what it was written for.
 # `python -m toto_patcher.patching.shape FILE METHOD` prints the shapes of a method.
 SHAPES = {
     "positional_embedding": (
@@ -80,7 +80,11 @@ ROTARY = {
     ),
 }
 HAND_OVER = """\
-if self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position"):
+if (
+    self.attention_axis == AttentionAxis.TIME
+    and hasattr(kv_cache, "position")
+    and getattr(self, "_hands_over", True)
+):
     return self._forward_with_cache(layer_idx, inputs, attention_mask, kv_cache)
 """
 
@@ -90,15 +94,35 @@ def transform(module: cst.Module) -> cst.Module:
     codemod.require_import(module, "torch")
     attention = codemod.find_class(module, CLASS)
     codemod.require_methods(module, attention, SIGNATURES)
-    for name in ("_forward_with_cache", "_project_and_rotate", "_attend_over_cache"):
-        if name in codemod.methods(attention):
-            raise codemod.unmet(module, attention, f"{CLASS} already has a method {name}")
+    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention", module)
+    for method in added:
+        if method.name.value in codemod.methods(attention):
+            raise codemod.unmet(module, attention, f"{CLASS} already has a method {method.name.value}")
+    _refuse_rebinding(module, attention)
     _require_shapes(module, attention)
+    _require_reads_only(module, codemod.methods(attention)["run_attention"])
     forward = codemod.methods(attention)["forward"]
     body = codemod.replaced(attention.body.body, forward, _handing_over(forward))
     changed = attention.with_changes(body=attention.body.with_changes(body=body))
-    added = codemod.insertion(Path(__file__).with_name("inserted.py"), "CachedAttention", module)
     return module.with_changes(body=codemod.replaced(module.body, attention, codemod.append_methods(changed, added)))
+
+
+def _refuse_rebinding(module: cst.Module, attention: cst.ClassDef) -> None:
+    """The methods must be what their definitions say: not decorated with the class, not assigned, not defined twice."""
+    if attention.decorators:
+        raise codemod.unmet(module, attention, f"{CLASS} is decorated: {codemod.code(attention.decorators[0])}")
+    defined = [node.name.value for node in codemod.walk(attention.body) if isinstance(node, cst.FunctionDef)]
+    for name in SHAPES:
+        if defined.count(name) != 1:
+            raise codemod.unmet(module, attention, f"{CLASS} defines {name} {defined.count(name)} times")
+    own = set(map(id, codemod.walk(attention)))
+    for node in codemod.walk(module):
+        if isinstance(node, cst.AssignTarget):
+            target = node.target
+            inside = isinstance(target, cst.Name) and target.value in SHAPES and id(node) in own
+            outside = isinstance(target, cst.Attribute) and target.attr.value in SHAPES
+            if inside or outside:
+                raise codemod.unmet(module, node, f"a method of {CLASS} is assigned: {codemod.code(target)}")
 
 
 def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
@@ -117,6 +141,21 @@ def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
                 )
         if len(found) > len(expected):
             raise _unknown(module, method, found[len(expected)][0], "goes on where the patch expects it to end")
+
+
+def _require_reads_only(module: cst.Module, method: cst.FunctionDef) -> None:
+    """``run_attention`` is handed views of the cache, where upstream hands it copies: it must not write to them."""
+    parameters = {parameter.name.value for parameter in method.params.params}
+    for node in codemod.walk(method):
+        target = node.target if isinstance(node, cst.AugAssign | cst.AssignTarget) else None
+        stored = isinstance(target, cst.Subscript)
+        in_place = isinstance(node, cst.AugAssign) and isinstance(target, cst.Name) and target.value in parameters
+        called = node.func.attr.value if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) else ""
+        written = called.endswith("_") and not called.endswith("__")
+        kept = isinstance(node, cst.Arg) and node.keyword is not None and node.keyword.value == "out"
+        if in_place or stored or written or kept or called in ("view", "view_as", "data_ptr"):
+            message = f"{CLASS}.run_attention may write to the cache or need a copy of it: {codemod.code(node)}"
+            raise codemod.unmet(module, node, message)
 
 
 def _unknown(module: cst.Module, method: cst.FunctionDef, line: int, fault: str) -> UnknownSourceError:
@@ -140,6 +179,6 @@ PATCH = Patch(
     requires=("kv-cache-tensor-index",),
     after=("kv-cache-tensor-index",),
     assumes={"TimeAwareRotaryEmbedding": ROTARY},
-    sealed={CLASS: tuple(SHAPES)},
-    edits={CLASS: 4},
+    sealed={CLASS: tuple(SHAPES), "TimeAwareRotaryEmbedding": tuple(ROTARY)},
+    edits={CLASS: 5},
 )

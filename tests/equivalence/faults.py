@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from tests.equivalence.mutations import Edit, Fault
 
-HANDS_OVER = 'self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position")'
+HANDS_OVER = (
+    'self.attention_axis == AttentionAxis.TIME and hasattr(kv_cache, "position") and getattr(self, "_hands_over", True)'
+)
 CACHE, ATTENTION = "KVCache", "BaseMultiheadAttention"
 POINT = "seq_pos = (steps.to(exact) + position).to(q.dtype)"
 ROTATE = "q, k = self.rotary_emb.rotate_queries_and_keys(q, k, seq_pos=seq_pos)"

@@ -62,10 +62,10 @@ def test_inserted_methods_keep_only_annotations_that_mean_the_same_everywhere(tm
     source = tmp_path / "inserted.py"
     source.write_text(
         "from typing import Any\nimport torch\n\nclass New:\n"
-        "    def f(self, a: torch.Tensor, b: Any, c: tuple[int, ...]) -> Any:\n        return a\n"
+        "    def f(self, a: torch.Tensor, b: Any, *, c: tuple[int], d: Any = 0, **e: Any) -> Any:\n        return a\n"
     )
     (method,) = codemod.insertion(source, "New", cst.parse_module(""))
-    assert codemod.code(method) == "def f(self, a: torch.Tensor, b, c: tuple[int, ...]): return a"
+    assert codemod.code(method) == "def f(self, a: torch.Tensor, b, *, c: tuple[int], d = 0, **e): return a"
 
 
 class TestNotice:

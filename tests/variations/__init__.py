@@ -3,7 +3,17 @@
 Each takes a folder that holds an untouched ``toto/`` and rewrites it in place; none contains Toto's code.
 """
 
-from . import annotations, cache_forms, foreign_edits, formatting, layout, lookalikes
+from . import annotations, cache_forms, foreign_edits, formatting, hidden_edits, layout, lookalikes
 from .base import REGISTRY, Variation
 
-__all__ = ["REGISTRY", "Variation", "annotations", "cache_forms", "foreign_edits", "formatting", "layout", "lookalikes"]
+__all__ = [
+    "REGISTRY",
+    "Variation",
+    "annotations",
+    "cache_forms",
+    "foreign_edits",
+    "formatting",
+    "hidden_edits",
+    "layout",
+    "lookalikes",
+]

@@ -170,7 +170,7 @@ def index_read_with_tolist(root: Path) -> None:
     visit(defining(root, CACHE), _Reads("{}.tolist()"))
 
 
-@variation("refused", says="treats the index as a tensor")
+@variation("refused", says="treat(s the index|ed) as a tensor")
 def index_read_through_cpu(root: Path) -> None:
     visit(defining(root, CACHE), _Reads("int({}.detach().cpu().item())"))
 
@@ -261,7 +261,7 @@ def helper_reads_the_index(root: Path) -> None:
     add_methods(defining(root, CACHE), CACHE, "def lengths(self):\n    return self._current_idx.tolist()\n")
 
 
-@variation("refused", says="KVCache.to uses self._current_idx")
+@variation("refused", says="KVCache.to: the cache's index")
 def helper_moves_the_index(root: Path) -> None:
     """A local ``to`` moves every tensor, the index among them."""
     code = """

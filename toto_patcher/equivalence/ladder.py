@@ -93,7 +93,7 @@ def _require_runtime(checkpoint: Path | None) -> None:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"the numerical checks need {package}, which is not installed",
-                hint="Install it with: pip install 'toto-patch[runtime]'",
+                hint="Install the extra `runtime`: pip install '.[runtime]' in a clone of toto-patch",
             )
     if checkpoint is not None:
         for name in ("config.json", "model.safetensors"):

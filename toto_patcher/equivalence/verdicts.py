@@ -62,7 +62,7 @@ def _require_original(outcome: Outcome) -> None:
         last = failure.strip().splitlines()[-1]
         raise RefusedError(
             f"the original tree does not run, so there is nothing to compare with: {last}",
-            hint="Install what it needs with: pip install 'toto-patch[runtime]'; then try a forecast with it.",
+            hint="Install what it needs with: pip install '.[runtime]' in a clone of toto-patch; then try a forecast.",
         )
 
 

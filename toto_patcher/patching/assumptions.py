@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnknownSourceError
-from toto_patcher.patching.checkout import Checkout, class_statements
+from toto_patcher.patching.checkout import Checkout, class_statements, parse_syntax
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.shape import statement_shapes
 
@@ -60,28 +60,52 @@ def _unlike(
 
 
 def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozenset[str]) -> list[RefusedError]:
-    """Subclasses, in whatever file, with their own version of a method whose work the patch takes over."""
-    family, grown = {class_name}, True
+    """Subclasses, in whatever file and under whatever name, with their own version of a method the patch relies on."""
+    family: set[str] = {class_name}
     found: dict[tuple[PurePosixPath, int], RefusedError] = {}
+    grown = True
     while grown:
-        known = frozenset(family)
-        mention = re.compile(
-            rb"^\s*class\b[^:]*\b(" + b"|".join(sorted(name.encode() for name in known)) + rb")\b", re.M
-        )
+        before = len(family)
+        mention = re.compile(rb"\b(" + b"|".join(sorted(name.encode() for name in family)) + rb")\b")
         for path in original.sources:
-            source = original.read(path)
-            if not any(name.encode() in source for name in known) or not mention.search(source):
+            if not mention.search(original.read(path)):
                 continue
-            for node in _classes(original, path):
-                if known & {_last_name(base) for base in node.bases}:
-                    family.add(node.name)
-                    for name, function in _methods(node).items():
+            tree = parse_syntax(original.read(path), path)
+            _add_aliases(tree, family)
+            classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+            for node in classes.values():
+                bases = [_last_name(base) for base in node.bases]
+                if not family & set(bases):
+                    continue
+                family.add(node.name)
+                mixins = [classes[base] for base in bases if base in classes and base not in family]
+                for owner in (node, *mixins):
+                    for name, line in _bound(owner).items():
                         if name in sealed:
-                            message = f"{patch.id}: {node.name} overrides {class_name}.{name}"
-                            refusal = UnknownSourceError(message, path=path, line=function.lineno, hint=HINT)
-                            found[path, function.lineno] = refusal
-        grown = family != known
+                            message = f"{patch.id}: {owner.name} overrides {class_name}.{name}"
+                            found[path, line] = UnknownSourceError(message, path=path, line=line, hint=HINT)
+        grown = len(family) > before
     return list(found.values())
+
+
+def _add_aliases(tree: ast.Module, family: set[str]) -> None:
+    """Other names for the classes: ``import ... as``, ``Alias = Class``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            family |= {alias.asname for alias in node.names if alias.asname and alias.name in family}
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id in family:
+            family |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+
+
+def _bound(node: ast.ClassDef) -> dict[str, int]:
+    """Name -> line of everything that a class's body binds: methods, also conditional ones, and assignments."""
+    bound: dict[str, int] = {}
+    for item in ast.walk(node):
+        if isinstance(item, ast.FunctionDef):
+            bound[item.name] = item.lineno
+        elif isinstance(item, ast.Assign):
+            bound |= {target.id: item.lineno for target in item.targets if isinstance(target, ast.Name)}
+    return bound
 
 
 def _classes(original: Checkout, path: PurePosixPath) -> tuple[ast.ClassDef, ...]:
@@ -93,5 +117,7 @@ def _methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
 
 
 def _last_name(base: ast.expr) -> str:
-    """``Base`` of ``Base`` and of ``module.Base``."""
+    """``Base`` of ``Base``, of ``module.Base`` and of ``Base[T]``."""
+    if isinstance(base, ast.Subscript):
+        return _last_name(base.value)
     return base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 import os
 import re
+import stat
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.errors import StorageError, UnknownSourceError, UsageError
+from toto_patcher.errors import StorageError, UnknownSourceError, UnsafePathError, UsageError
 
 # Folders that hold no code of the checkout itself.
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "node_modules", "build", "dist"})
@@ -69,12 +71,16 @@ class Checkout:
         """The bytes of one source.
 
         Raises:
+            UnsafePathError: it is a FIFO, a device or a socket.
             StorageError: the file cannot be read.
         """
         if path in self.overrides:
             return self.overrides[path]
         try:
-            return (self.root / path).read_bytes()
+            return _read_plain(self.root / path)
+        except _NotPlainError as error:
+            hint = "Remove it, or put a plain file in its place."
+            raise UnsafePathError("is not a plain file", path=path, hint=hint) from error
         except OSError as error:
             raise StorageError(f"cannot be read: {error.strerror}", path=path) from error
 
@@ -129,8 +135,27 @@ def _python_files(root: Path) -> Iterator[PurePosixPath]:
             name for name in subfolders if name not in SKIPPED_FOLDERS | TEST_FOLDERS and not name.startswith(".")
         )
         for name in files:
-            if name.endswith(".py"):
+            # An editor's lock file is a dangling link with a hidden name.
+            if name.endswith(".py") and not name.startswith(".") and (Path(folder) / name).exists():
                 yield PurePosixPath((Path(folder) / name).relative_to(root).as_posix())
+
+
+class _NotPlainError(Exception):
+    pass
+
+
+def _read_plain(path: Path) -> bytes:
+    """The bytes of a plain file, links followed; never waits on a FIFO and never reads a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise _NotPlainError from error
+        raise
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _NotPlainError
+        return stream.read()
 
 
 def _raise(error: OSError) -> None:

@@ -133,17 +133,23 @@ def _is_node(value: object) -> bool:
     return known
 
 
-def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """The node and everything below it in source order, whitespace and comments left out."""
-    yield node
+def children(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """What a node directly consists of, in source order, whitespace and comments left out."""
+    found: list[cst.CSTNode] = []
     for name in _child_fields(type(node)):
         child = getattr(node, name)
         if _is_node(child):
-            yield from walk(child)
+            found.append(child)
         elif isinstance(child, list | tuple):
-            for item in child:
-                if _is_node(item):
-                    yield from walk(item)
+            found += [item for item in child if _is_node(item)]
+    return found
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The node and everything below it in source order, whitespace and comments left out."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
 
 
 def replaced(body: Sequence[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> list[cst.CSTNode]:
@@ -174,12 +180,18 @@ class _LineEnds(cst.CSTTransformer):
 
 
 def _portable(function: cst.FunctionDef) -> cst.FunctionDef:
-    params = [
-        param if _is_portable(param.annotation) else param.with_changes(annotation=None)
-        for param in function.params.params
-    ]
+    given = function.params
+    kinds = {
+        kind: [_bare(param) for param in getattr(given, kind)] for kind in ("posonly_params", "params", "kwonly_params")
+    }
+    stars = {kind: getattr(given, kind) for kind in ("star_arg", "star_kwarg")}
+    stars = {kind: _bare(param) for kind, param in stars.items() if isinstance(param, cst.Param)}
     returns = function.returns if _is_portable(function.returns) else None
-    return function.with_changes(params=function.params.with_changes(params=params), returns=returns)
+    return function.with_changes(params=given.with_changes(**kinds, **stars), returns=returns)
+
+
+def _bare(param: cst.Param) -> cst.Param:
+    return param if _is_portable(param.annotation) else param.with_changes(annotation=None)
 
 
 def _is_portable(annotation: cst.Annotation | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -108,12 +108,21 @@ def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
         for name in patch.private:
             if name.encode() not in source:  # far faster than the search
                 continue
-            use = re.search(rb"^[^#\n]*\." + name.encode() + rb"\b", source, re.MULTILINE)
-            if use and path not in own:
+            line = _line_of_attribute(source, path, name) if path not in own else None
+            if line:
                 message = f"{patch.id}: this file uses {name}, whose meaning the patch changes"
-                line = 1 + source[: use.start()].count(b"\n")
                 refusals.append(UnknownSourceError(message, path=path, line=line, hint=hint))
     return refusals
+
+
+def _line_of_attribute(source: bytes, path: PurePosixPath, name: str) -> int | None:
+    """The first line that reads or writes an attribute of that name, or names it in a string."""
+    for node in ast.walk(parse_syntax(source, path)):
+        if isinstance(node, ast.Attribute) and node.attr == name:
+            return node.lineno
+        if isinstance(node, ast.Constant) and node.value == name:
+            return node.lineno
+    return None
 
 
 def _placed(refusal: RefusedError, patch: Patch, target: Definition) -> RefusedError:
