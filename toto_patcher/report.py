@@ -131,7 +131,7 @@ def _lost(write: Callable[[], object]) -> bool:
         return False
     except (OSError, ValueError) as error:  # ValueError: the stream was closed by somebody else in this process
         silence("stdout")
-        number = getattr(error, "errno", None)
+        number = getattr(error, "errno", None) or 0
         name = f" ({errno.errorcode[number]})" if number in errno.errorcode else ""
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(f"error: the report could not be written: {getattr(error, 'strerror', error)}{name}\n")

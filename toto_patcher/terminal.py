@@ -122,7 +122,7 @@ def silence(*names: Literal["stdout", "stderr"]) -> None:
         try:
             os.dup2(devnull, getattr(sys, name).fileno())
         except (AttributeError, OSError, ValueError):
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123, B010  # lives on
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # lives on
         finally:
             os.close(devnull)
 
