@@ -103,13 +103,13 @@ def revert(root: Path | None) -> r.RevertResult:
     place = ws.find(root)
     before = ws.look(place)
     if before.state is None and before.pending is None:
-        return r.RevertResult(root=str(place), previous=(), files=())
+        return _nothing_to_revert(place, None)
     from toto_patcher.patching.restore import plan_revert
 
     with transaction.exclusive(place) as recovery:
         workspace = ws.look(place)
         if workspace.state is None:
-            return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
+            return _nothing_to_revert(place, recovery)
         refuse_all(list(ws.drift(workspace)))
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
         transaction.commit(plan, backup=False)
@@ -120,6 +120,11 @@ def revert(root: Path | None) -> r.RevertResult:
         files=ws.changed_files(plan.pending, sources),
         recovered=_told(recovery),
     )
+
+
+def _nothing_to_revert(place: Path, recovery: Recovery | None) -> r.RevertResult:
+    refuse_all(ws.unrecorded(place))
+    return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
 
 
 def recover(root: Path | None) -> r.RecoverResult:

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import libcst as cst
 
 from toto_patcher.errors import UnknownSourceError
+from toto_patcher.patching.notice import NOTICE_MARK
 
-NOTICE_MARK = "# Changed by toto-patch ("
 REPAIR = "Repair the file, or vendor Toto again: toto-patch vendor."
 UNSUPPORTED = "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class."
 
