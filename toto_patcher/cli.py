@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -276,11 +277,17 @@ def recover() -> None:
     _done(commands.recover(_settings().root))
 
 
+# Inside a git hook these name the repository of the caller; what is asked here is always the checkout's own.
+_GIT_POINTERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+
+
 def main() -> None:
     """The console script."""
     gc.disable()  # the process is short-lived, and collecting would take a tenth of its time
     from toto_patcher.terminal import hold_standard_streams, tolerate_any_character
 
     hold_standard_streams()
+    for name in _GIT_POINTERS:
+        os.environ.pop(name, None)
     tolerate_any_character(sys.stdout, sys.stderr)
     cli(prog_name="toto-patch")

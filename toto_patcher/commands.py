@@ -153,7 +153,7 @@ def vendor(
     """Puts a pinned release, a git revision or a folder's Toto into the vendor folder."""
     from toto_patcher.patching import vendor as vendoring
 
-    place = checkouts.wanted_root(root, os.environ, Path.cwd())
+    place = checkouts.wanted_root(root, os.environ, checkouts.starting_folder(root, os.environ))
 
     def step(what: str) -> None:
         progress(what, 0, 0)

@@ -80,7 +80,7 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
 
 def find(explicit: Path | None) -> Path:
     """The checkout's folder, from ``--root``, the environment, the configuration or the current folder."""
-    return checkouts.find_root(explicit, os.environ, Path.cwd())
+    return checkouts.find_root(explicit, os.environ, checkouts.starting_folder(explicit, os.environ))
 
 
 def look(root: Path) -> Workspace:

@@ -57,6 +57,8 @@ def plan_selection(
                     touched[target.path].append(patch.id)
                 except RefusedError as refusal:
                     refusals.append(_placed(refusal, patch, target))
+                except RecursionError:
+                    refusals.append(codemod.too_deep(target.path))
     refuse_all(_without_repeats(refusals))
     after = {path: _finished(module, path, touched[path]) for path, module in planned.items()}
     changes = [

@@ -154,7 +154,7 @@ def _open(root: Path) -> Repo:
     except ImportError as error:  # GitPython's way of saying that there is no git program
         raise UsageError("--commit needs the git program", hint="Install git, or apply without --commit.") from error
     try:
-        repo = Repo(root, search_parent_directories=True)
+        repo = Repo(root, search_parent_directories=True, expand_vars=False)
     except (InvalidGitRepositoryError, NoSuchPathError) as error:
         hint = "Apply without --commit."
         raise UsageError("--commit needs a checkout that is in a git repository", path=root, hint=hint) from error
