@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,6 +82,9 @@ class ReportingGroup(click.Group):
             code = outcome if isinstance(outcome, int) else 0
         except Exception as error:
             code = _fail(error, settings)
+        from toto_patcher.terminal import flush_or_silence
+
+        flush_or_silence()
         sys.exit(code)
 
 
@@ -100,8 +105,7 @@ def _fail(error: Exception, settings: Settings) -> int:
 def _emit(result: Result | ErrorResult, settings: Settings) -> int:
     from toto_patcher import report
 
-    report.emit(result, as_json=settings.json)
-    return result.exit_code
+    return report.emit(result, as_json=settings.json)
 
 
 def _done(result: Result | ErrorResult) -> None:
@@ -128,7 +132,8 @@ def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         if settings.json:
             raise click.UsageError("Missing command.", ctx)
-        click.echo(ctx.get_help(), err=True)
+        with suppress(OSError):  # the exit status says it too
+            click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
     settings.command = ctx.invoked_subcommand
     if settings.verbose:
@@ -173,7 +178,7 @@ def list_(markdown: bool) -> None:
     from toto_patcher import inspection, report
 
     if markdown and not _settings().json:
-        report.write(report.patches_markdown(inspection.catalogue()))
+        click.get_current_context().exit(report.write(report.patches_markdown(inspection.catalogue())))
     else:
         _done(inspection.catalogue())
 
@@ -272,10 +277,17 @@ def recover() -> None:
     _done(commands.recover(_settings().root))
 
 
+# Inside a git hook these name the repository of the caller; what is asked here is always the checkout's own.
+_GIT_POINTERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+
+
 def main() -> None:
     """The console script."""
     gc.disable()  # the process is short-lived, and collecting would take a tenth of its time
-    from toto_patcher.terminal import tolerate_any_character
+    from toto_patcher.terminal import hold_standard_streams, tolerate_any_character
 
+    hold_standard_streams()
+    for name in _GIT_POINTERS:
+        os.environ.pop(name, None)
     tolerate_any_character(sys.stdout, sys.stderr)
     cli(prog_name="toto-patch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher import results as r
@@ -103,13 +103,13 @@ def revert(root: Path | None) -> r.RevertResult:
     place = ws.find(root)
     before = ws.look(place)
     if before.state is None and before.pending is None:
-        return r.RevertResult(root=str(place), previous=(), files=())
+        return _nothing_to_revert(place, None)
     from toto_patcher.patching.restore import plan_revert
 
     with transaction.exclusive(place) as recovery:
         workspace = ws.look(place)
         if workspace.state is None:
-            return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
+            return _nothing_to_revert(place, recovery)
         refuse_all(list(ws.drift(workspace)))
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
         transaction.commit(plan, backup=False)
@@ -120,6 +120,11 @@ def revert(root: Path | None) -> r.RevertResult:
         files=ws.changed_files(plan.pending, sources),
         recovered=_told(recovery),
     )
+
+
+def _nothing_to_revert(place: Path, recovery: Recovery | None) -> r.RevertResult:
+    refuse_all(ws.unrecorded(place))
+    return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
 
 
 def recover(root: Path | None) -> r.RecoverResult:
@@ -148,7 +153,7 @@ def vendor(
     """Puts a pinned release, a git revision or a folder's Toto into the vendor folder."""
     from toto_patcher.patching import vendor as vendoring
 
-    place = checkouts.wanted_root(root, os.environ, Path.cwd())
+    place = checkouts.wanted_root(root, os.environ, checkouts.starting_folder(root, os.environ))
 
     def step(what: str) -> None:
         progress(what, 0, 0)
@@ -184,21 +189,74 @@ def _require_same(plan: Plan, again: Plan) -> None:
 
 
 def _commit(plan: Plan, previous: State | None) -> str | None:
-    """Commits the plan's files; when git refuses, the tree goes back to what it was."""
-    from toto_patcher.patching.version_control import commit_files
+    """Commits the plan's files; when git refuses or the user interrupts it, the tree goes back to what it was.
+
+    Raises:
+        StorageError: git refused; the tree is as it was.
+        DriftError: a hook edited files. It says whether the commit was made and how each file was left.
+    """
+    from toto_patcher.patching.version_control import commit_files, is_committed
 
     names = ", ".join(plan.patches)
     title = f"Apply toto-patch profile {plan.profile}" if plan.profile else f"Apply toto-patch {names}"
     message = f"{title}\n\nPatches: {names}.\n`toto-patch revert` puts the originals back.\n"
+    paths = [change.path for change in plan.changes]
     try:
-        return commit_files(plan.root, [change.path for change in plan.changes], message)
-    except TotoPatchError:
-        back = tuple(replace(change, before=change.after, after=change.before) for change in plan.pending)
-        if back:
-            undo = Plan(plan.root, back, previous.patches if previous else (), previous.profile if previous else None)
-            with transaction.exclusive(plan.root):
-                transaction.commit(undo, backup=True)
+        commit = commit_files(plan.root, paths, message)
+    except BaseException as error:
+        if isinstance(error, TotoPatchError) or not is_committed(plan.root, paths):
+            _undo(plan, previous, error.message if isinstance(error, TotoPatchError) else "the commit was interrupted")
         raise
+    edited = _edited(plan)
+    if edited:
+        made = f"was committed as {commit[:12]}, but " if commit else ""
+        raise DriftError(
+            f"{made}a git hook edited {', '.join(map(str, edited))}: no longer what toto-patch wrote",
+            path=plan.root,
+            hint="Keep the hook from formatting vendored files, `git revert` the commit, `toto-patch status` shows "
+            "where the tree stands; then apply again.",
+        )
+    return commit
+
+
+def _undo(plan: Plan, previous: State | None, reason: str) -> None:
+    """Takes a plan back that was written but not committed; files that a hook edited meanwhile are left to the user.
+
+    Raises:
+        DriftError: there are such files.
+    """
+    edited = _edited(plan)
+    former = {file.path: file.patches for file in previous.files} if previous else {}
+    whole = tuple(
+        replace(change, before=change.after, after=change.before, patches=former.get(str(change.path), ()))
+        for change in plan.changes
+    )
+    back = tuple(change for change in whole if not change.is_noop and change.path not in edited)
+    if not edited:
+        if back:
+            undo = Plan(plan.root, whole, previous.patches if previous else (), previous.profile if previous else None)
+            transaction.commit(undo, backup=previous is not None and any(file.backup for file in previous.files))
+        return
+    left = ", ".join(map(str, edited))
+    told = f"{reason}; and a hook edited {left} meanwhile: left as the hook left it, patched and edited, not committed"
+    others = ", ".join(str(change.path) for change in back)
+    if others and previous is None:
+        transaction.put_back(Plan(plan.root, back, plan.patches, plan.profile))
+        told += f"; put back to the original: {others}"
+    elif others:  # the record knows the new selection only, so that is what these must agree with
+        told += f"; patched and not committed: {others}"
+    hint = f"Keep the edit elsewhere, `git checkout -- {' '.join(map(str, edited))}` in the root, `toto-patch revert`."
+    raise DriftError(told, path=plan.root, hint=hint)
+
+
+def _edited(plan: Plan) -> list[PurePosixPath]:
+    """The files of a plan that no longer are what it wrote."""
+    found = []
+    for change in plan.changes:
+        path = plan.root / change.path
+        if (path.read_bytes() if path.is_file() else None) != change.after:
+            found.append(change.path)
+    return found
 
 
 def _told(recovery: Recovery | None) -> str | None:

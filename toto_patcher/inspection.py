@@ -60,9 +60,10 @@ def status(root: Path | None) -> r.StatusResult:
     workspace = ws.look(ws.find(root))
     state, files = workspace.state, workspace.files()
     git = git_state(workspace.root)
+    verdict = _verdict(files) if state else "unrecorded" if ws.unrecorded(workspace.root) else "not-patched"
     return r.StatusResult(
         root=str(workspace.root),
-        verdict=_verdict(files) if state else "not-patched",
+        verdict=verdict,
         profile=state.profile if state else None,
         patches=state.patches if state else (),
         applied_at=state.created if state else None,
@@ -128,7 +129,8 @@ def prove(plan: Plan, checkpoint: Path | None, quick: bool, progress: Progress) 
 _HINTS = {
     "not-patched": "`toto-patch apply --backup` patches it.",
     "half-patched": "`toto-patch revert` puts the originals back; then apply again.",
-    "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`.",
+    "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`. If another release was copied "
+    "over the tree: `toto-patch vendor --force` starts afresh.",
     "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check.",
 }
 

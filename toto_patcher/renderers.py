@@ -149,6 +149,7 @@ _VERDICTS = {
     "not-patched": ("is not patched", "bold"),
     "half-patched": ("is half-patched", "bold red"),
     "drifted": ("has drifted from what was applied", "bold red"),
+    "unrecorded": ("was changed by toto-patch, but there is no record of its original", "bold red"),
     "outputs-differ": ("is patched, but its outputs differ from the original's", "bold red"),
 }
 
@@ -206,6 +207,15 @@ def _status(result: r.StatusResult, out: Surface) -> None:
     steps = {
         "patched": [("toto-patch verify-only", "checks bytes and structure")],
         "not-patched": [("toto-patch apply", "applies the profile graph-breaks")],
+        "half-patched": [("toto-patch revert", "puts the originals back; then apply again")],
+        "drifted": [
+            ("toto-patch verify-only", "names the first edited line of each file"),
+            ("toto-patch vendor --force", "starts afresh, if another release was copied over the tree"),
+        ],
+        "unrecorded": [
+            ("git checkout", "puts the originals back if git has them"),
+            ("toto-patch vendor --force", "puts a pinned release in their place"),
+        ],
     }
     _next(out, [("toto-patch recover", "finishes or undoes it")] if result.pending else steps.get(result.verdict, []))
 

@@ -6,19 +6,21 @@ stdout, and with ``--json`` stdout holds exactly one document (docs/json.md).
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from toto_patcher import results as r
 from toto_patcher.errors import RefusedGroup, TotoPatchError
 from toto_patcher.renderers import RENDERERS, render_error
-from toto_patcher.terminal import silence_stdout, surface
+from toto_patcher.terminal import flush_or_silence, silence, surface
 
 SCHEMA = 1
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+LOST_OUTPUT = 4  # the answer of a command that only answers could not be written
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 Progress = Callable[[str, int, int], None]
@@ -38,8 +40,6 @@ def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.E
     if isinstance(error, TotoPatchError):
         return r.ErrorResult(command, error.exit_code, _told(error), (_told(error),), text)
     if isinstance(error, OSError):
-        import errno
-
         name = errno.errorcode.get(error.errno or 0, type(error).__name__)
         path = error.filename if isinstance(error.filename, str) else None
         told = r.Failure("io", f"{error.strerror or error} ({name})", path, None, "Repair the cause and run it again.")
@@ -84,20 +84,60 @@ _NEXT = {
 """What to do next where the refusal itself does not say."""
 
 
-def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> None:
-    """Writes one result: JSON and answers on stdout, errors in words on stderr. A reader that left is no error."""
+def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
+    """Writes one result: JSON and answers on stdout, errors in words on stderr. A reader that left is no error.
+
+    Returns:
+        The exit status: the result's own, also where the report could not be written, since it says what happened to
+        the tree. Only a command whose whole purpose was its answer fails with it.
+    """
+    lost = _lost(lambda: _write(result, as_json))
+    if lost and result.exit_code == 0 and isinstance(result, _ANSWERS):
+        return LOST_OUTPUT
+    return result.exit_code
+
+
+_ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult)
+
+
+def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
+    if as_json:
+        _stream("stdout").write(to_json(result) + "\n")
+        if isinstance(result, r.ErrorResult) and result.traceback and sys.stderr is not None:
+            sys.stderr.write(result.traceback)
+    elif isinstance(result, r.ErrorResult):
+        render_error(result, surface(_stream("stderr")))
+    else:
+        RENDERERS[type(result)](result, surface(_stream("stdout")))
+
+
+def _stream(name: Literal["stdout", "stderr"]) -> TextIO:
+    """A standard stream, which Python leaves out where it was closed from the start."""
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None:
+        raise OSError(errno.EBADF, f"{name} is closed")
+    return stream
+
+
+def _lost(write: Callable[[], object]) -> bool:
+    """Writes a report; where that fails, says so on stderr if it can, and lets nothing more be written."""
     try:
-        if as_json:
-            sys.stdout.write(to_json(result) + "\n")
-            if isinstance(result, r.ErrorResult) and result.traceback:
-                sys.stderr.write(result.traceback)
-        elif isinstance(result, r.ErrorResult):
-            render_error(result, surface(sys.stderr))
-        else:
-            RENDERERS[type(result)](result, surface(sys.stdout))
-        sys.stdout.flush()
+        write()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
     except BrokenPipeError:
-        silence_stdout()
+        silence("stdout", "stderr")
+        return False
+    except (OSError, ValueError) as error:  # ValueError: the stream was closed by somebody else in this process
+        silence("stdout")
+        number = getattr(error, "errno", None) or 0
+        name = f" ({errno.errorcode[number]})" if number in errno.errorcode else ""
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"error: the report could not be written: {getattr(error, 'strerror', error)}{name}\n")
+        flush_or_silence()
+        return True
+    return False
 
 
 def to_json(result: r.Result | r.ErrorResult) -> str:
@@ -123,7 +163,7 @@ def _finite(value: Any) -> Any:
 @contextmanager
 def progress(*, enabled: bool) -> Iterator[Progress]:
     """A progress bar on stderr for work that takes longer than a second; nothing when that is not a terminal."""
-    if not enabled or not sys.stderr.isatty():
+    if not enabled or sys.stderr is None or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
     with ExitStack() as stack:
@@ -183,10 +223,6 @@ def _code(words: tuple[str, ...]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
-def write(text: str) -> None:
-    """Writes a document to stdout as it is."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence_stdout()
+def write(text: str) -> int:
+    """Writes a document to stdout as it is; returns the exit status."""
+    return LOST_OUTPUT if _lost(lambda: _stream("stdout").write(text)) else 0

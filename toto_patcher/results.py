@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 FileState = Literal["pristine", "patched", "drifted", "missing"]
-Verdict = Literal["patched", "not-patched", "half-patched", "drifted", "outputs-differ"]
+Verdict = Literal["patched", "not-patched", "half-patched", "drifted", "outputs-differ", "unrecorded"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,12 +106,32 @@ def tolerate_any_character(*streams: TextIO) -> None:
             reconfigure(errors="backslashreplace")
 
 
-def silence_stdout() -> None:
-    """After the reader of our pipe has gone: nothing more is written, and the interpreter's last flush stays quiet."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, sys.stdout.fileno())
-    except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives as long as the process
-    finally:
-        os.close(devnull)
+def hold_standard_streams() -> None:
+    """Keeps a closed stdin, stdout or stderr from being the number of the next file that is opened, a source say."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
+
+def silence(*names: Literal["stdout", "stderr"]) -> None:
+    """Where a stream leads nowhere any more: nothing more is written, and the interpreter's last flush stays quiet."""
+    for name in names:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(devnull, getattr(sys, name).fileno())
+        except (AttributeError, OSError, ValueError):
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # lives on
+        finally:
+            os.close(devnull)
+
+
+def flush_or_silence() -> None:
+    """Flushes what is left in both streams; a failure of that would otherwise be the interpreter's last word."""
+    for name in ("stdout", "stderr"):
+        try:
+            if getattr(sys, name) is not None:
+                getattr(sys, name).flush()
+        except (OSError, ValueError):
+            silence(name)

@@ -80,7 +80,7 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
 
 def find(explicit: Path | None) -> Path:
     """The checkout's folder, from ``--root``, the environment, the configuration or the current folder."""
-    return checkouts.find_root(explicit, os.environ, Path.cwd())
+    return checkouts.find_root(explicit, os.environ, checkouts.starting_folder(explicit, os.environ))
 
 
 def look(root: Path) -> Workspace:
@@ -141,8 +141,17 @@ def drift(workspace: Workspace) -> Iterator[DriftError]:
                 path=file.path,
                 line=None if gone else first_edit(workspace, file.path),
                 hint="Put back what was written (an editor's undo, a copy), or keep your edit elsewhere and put the "
-                "original back; then run it again.",
+                "original back; then run it again. If another release was copied over the tree: `toto-patch vendor "
+                "--force` starts afresh.",
             )
+
+
+def unrecorded(root: Path) -> list[RefusedError]:
+    """Every source that says it was changed by toto-patch; for a tree without a record of that."""
+    from toto_patcher.patching.notice import unrecorded
+
+    tree = checkouts.Checkout.open(root)
+    return [found for path in tree.sources if (found := unrecorded(tree.read(path), path)) is not None]
 
 
 def first_edit(workspace: Workspace, path: str) -> int | None:

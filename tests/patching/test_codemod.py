@@ -9,6 +9,7 @@ import pytest
 
 from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching import codemod
+from toto_patcher.patching.notice import NOTICE_MARK
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ class TestNotice:
     def test_leads_a_file_without_comments_and_keeps_its_docstring(self) -> None:
         module = cst.parse_module('"""Doc."""\n')
         changed = codemod.with_notice(module, ["one"])
-        assert changed.code.startswith(codemod.NOTICE_MARK)
+        assert changed.code.startswith(NOTICE_MARK)
         assert changed.get_docstring() == "Doc."
 
     def test_uses_the_line_endings_of_the_file(self) -> None:

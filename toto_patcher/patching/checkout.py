@@ -125,6 +125,8 @@ def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
             return ast.parse(source)
     except SyntaxError as error:
         raise UnknownSourceError(f"syntax error: {error.msg}", path=path, line=error.lineno, hint=hint) from error
+    except (RecursionError, MemoryError) as error:  # the second is how the parser says that its own stack is full
+        raise UnknownSourceError("nested too deeply to be parsed", path=path, line=1, hint=hint) from error
     except (UnicodeDecodeError, ValueError) as error:
         raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1, hint=hint) from error
 
@@ -160,6 +162,22 @@ def _read_plain(path: Path) -> bytes:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def starting_folder(explicit: Path | None, environ: Mapping[str, str]) -> Path:
+    """The current folder; where that was deleted, the file system's root for who is told an absolute folder anyway.
+
+    Raises:
+        UsageError: the current folder was deleted, and it is needed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        if not (explicit or Path(environ.get("TOTO_PATCH_ROOT", ""))).is_absolute():
+            hint = "Change to a folder that exists, or give an absolute one with --root DIR."
+            raise UsageError("the current folder no longer exists", hint=hint) from error
+    os.chdir(os.sep)
+    return Path(os.sep)
 
 
 def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
@@ -205,9 +223,24 @@ def _named_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) ->
     for folder in (cwd, *cwd.parents):
         config = folder / "pyproject.toml"
         if config.is_file():
-            configured = _load_toml(config).get("tool", {}).get("toto-patch", {}).get("root")
-            return None if configured is None else (folder / str(configured), f"[tool.toto-patch] root in {config}")
+            configured = _configured_root(config)
+            return None if configured is None else (folder / configured, f"[tool.toto-patch] root in {config}")
     return None
+
+
+def _configured_root(config: Path) -> str | None:
+    found: Any = _load_toml(config)
+    for key in ("tool", "toto-patch"):
+        found = found.get(key, {})
+        if not isinstance(found, dict):
+            raise UsageError(f"`{key}` is not a table", path=config, hint=_CONFIGURATION)
+    root = found.get("root")
+    if root is not None and (not isinstance(root, str) or not root or "\0" in root):
+        raise UsageError("`root` of [tool.toto-patch] is not a folder's name", path=config, hint=_CONFIGURATION)
+    return root
+
+
+_CONFIGURATION = 'It may say: [tool.toto-patch], and below that: root = "a folder, relative to this file".'
 
 
 def _existing(root: Path, origin: str) -> Path:
@@ -227,5 +260,9 @@ def _load_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             loaded: dict[str, Any] = tomllib.load(stream)
             return loaded
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"is not valid TOML: {error}", path=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"is not valid TOML: {error}", path=path, hint="Repair the file, or give --root DIR."
+        ) from error
+    except OSError as error:
+        raise StorageError(f"cannot be read: {error.strerror}", path=path) from error

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import libcst as cst
 
 from toto_patcher.errors import UnknownSourceError
+from toto_patcher.patching.notice import NOTICE_MARK
 
-NOTICE_MARK = "# Changed by toto-patch ("
 REPAIR = "Repair the file, or vendor Toto again: toto-patch vendor."
 UNSUPPORTED = "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class."
 
@@ -26,20 +26,29 @@ def parse(source: bytes, path: PurePosixPath | None = None) -> cst.Module:
     """
     try:
         module = cst.parse_module(source)
+        again = module.bytes
     except cst.ParserSyntaxError as error:
         raise UnknownSourceError(
             f"syntax error: {error.message}", path=path, line=error.raw_line, hint=REPAIR
         ) from error
     except (UnicodeDecodeError, LookupError, ValueError, SyntaxError) as error:  # the last: a wrong coding cookie
         raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1, hint=REPAIR) from error
-    if module.bytes != source:
+    except RecursionError as error:
+        raise too_deep(path) from error
+    if again != source:
         raise UnknownSourceError(
             "libcst does not reproduce this file to the byte, so nothing in it may be edited",
             path=path,
-            line=_first_difference(module.bytes, source),
+            line=_first_difference(again, source),
             hint="A form feed or an odd line ending is the usual cause; remove it first.",
         )
     return module
+
+
+def too_deep(path: PurePosixPath | None) -> UnknownSourceError:
+    """The refusal of a file whose syntax tree is deeper than Python's stack."""
+    hint = "Split the deepest expression or block of the file into several; a generated one is the usual cause."
+    return UnknownSourceError("nested too deeply to be edited", path=path, line=1, hint=hint)
 
 
 def _first_difference(left: bytes, right: bytes) -> int:

@@ -14,6 +14,7 @@ from toto_patcher.patching import codemod
 from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition, parse_syntax
+from toto_patcher.patching.notice import unrecorded
 from toto_patcher.patching.patch import Patch
 
 
@@ -56,6 +57,8 @@ def plan_selection(
                     touched[target.path].append(patch.id)
                 except RefusedError as refusal:
                     refusals.append(_placed(refusal, patch, target))
+                except RecursionError:
+                    refusals.append(codemod.too_deep(target.path))
     refuse_all(_without_repeats(refusals))
     after = {path: _finished(module, path, touched[path]) for path, module in planned.items()}
     changes = [
@@ -86,13 +89,9 @@ def _targets(original: Checkout, patch: Patch, class_name: str) -> list[Definiti
 def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
     source = original.read(path)
     parse_syntax(source, path)
-    if codemod.NOTICE_MARK.encode() in source:
-        raise UnknownSourceError(
-            "the file was changed by toto-patch, but there is no record of its original",
-            path=path,
-            line=1 + source[: source.index(codemod.NOTICE_MARK.encode())].count(b"\n"),
-            hint="Put the original back (git checkout, or toto-patch vendor --force), then apply again.",
-        )
+    refusal = unrecorded(source, path)
+    if refusal:
+        raise refusal
     return codemod.parse(source, path)
 
 

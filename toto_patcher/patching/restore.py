@@ -188,7 +188,7 @@ def _from_git(root: Path, file: FileState, commit: str | None) -> Original | Non
     except ImportError:
         return None
     try:
-        with git.Repo(root, search_parent_directories=True) as repo:
+        with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
             if repo.working_tree_dir is None:
                 return None
             inside = root.resolve().relative_to(Path(repo.working_tree_dir).resolve())

@@ -119,5 +119,8 @@ def _load_module(path: Path) -> ModuleType:
         raise ConflictError(f"patch {path.parent.name} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    if sys.flags.optimize < 2:
+        spec.loader.exec_module(module)
+    else:  # `python -OO` drops docstrings, and a patch's docstring is its documentation
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=0), module.__dict__)
     return module

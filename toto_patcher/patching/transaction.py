@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from toto_patcher.errors import refuse_all
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files import journal, preflight, recovery
 from toto_patcher.patching.files.layout import FOLDER
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from toto_patcher.patching.state import State
 
-__all__ = ["Pending", "Recovery", "commit", "exclusive", "pending", "recover"]
+__all__ = ["Pending", "Recovery", "commit", "exclusive", "pending", "put_back", "recover"]
 
 _held: set[tuple[int, int, int, int]] = set()
 
@@ -172,6 +173,19 @@ def commit(
                 return state
     with exclusive(plan.root), _named_errors(), Tree(plan.root) as tree:
         return attempt(tree, write=True)[1]
+
+
+def put_back(plan: Plan) -> None:
+    """Writes the files of a plan and leaves the record as it is; for the part of a change that can be undone.
+
+    Raises:
+        DriftError, UnsafePathError, RefusedGroup: files are not as the plan expects; nothing was written.
+        StorageError: the operating system refused; the tree is as it was.
+    """
+    with exclusive(plan.root), _named_errors(), Tree(plan.root) as tree:
+        refuse_all([found for change in plan.changes if (found := preflight.refusal(tree, change)) is not None])
+        state = Store(plan.root).state()
+        Transaction(tree, plan, state, state, {}, ()).run()
 
 
 @contextmanager

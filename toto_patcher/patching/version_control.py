@@ -91,10 +91,12 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
 
     Raises:
         StorageError: git refused (a hook, no identity, a locked index); the index is as it was.
+        KeyboardInterrupt: the index is as it was, unless the commit had been made already.
     """
     from git.exc import GitCommandError
 
     repo = _open(root)
+    head = head_commit(root)
     names = [_literally(root / path) for path in paths]
     try:
         repo.git.add("--update", "--", *names)  # tracked files, also those that a pattern would ignore
@@ -103,11 +105,46 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
             repo.git.add("--", *new)
         if not repo.git.diff("--cached", "--name-only"):
             return None
-        repo.git.commit("--quiet", "--message", message)
-    except GitCommandError as error:
-        repo.git.reset("--quiet", "--", *names)
-        raise StorageError(f"git could not commit: {_reason(error.stderr)}", path=str(repo.working_dir)) from error
+        _run_commit(Path(repo.working_dir), message)
+    except BaseException as error:
+        # Not asked through GitPython: Ctrl-C has ended the process that it reads objects from.
+        if head_commit(root) == head:
+            repo.git.reset("--quiet", "--", *names)
+        if isinstance(error, GitCommandError):
+            message = f"git could not commit: {_reason(error.stderr)}"
+            raise StorageError(message, path=str(repo.working_dir)) from error
+        raise
     return str(repo.head.commit.hexsha)
+
+
+def is_committed(root: Path, paths: Sequence[PurePosixPath]) -> bool:
+    """Whether HEAD has these files as they are on disk."""
+    repo = _open(root)
+    return not repo.git.diff("--name-only", "HEAD", "--", *(_literally(root / path) for path in paths))
+
+
+def _run_commit(folder: Path, message: str) -> None:
+    """Runs `git commit`, and when it is interrupted waits until git has ended and let go of its locks."""
+    import subprocess
+
+    command = ["git", "commit", "--quiet", "--message", message]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            process.terminate()  # it may have had no signal of its own; unlike a kill, this lets it clean up
+            process.wait()
+            raise
+    if process.returncode:
+        raise StorageError(f"git could not commit: {_reason(said)}", path=folder)
 
 
 def _open(root: Path) -> Repo:
@@ -117,7 +154,7 @@ def _open(root: Path) -> Repo:
     except ImportError as error:  # GitPython's way of saying that there is no git program
         raise UsageError("--commit needs the git program", hint="Install git, or apply without --commit.") from error
     try:
-        repo = Repo(root, search_parent_directories=True)
+        repo = Repo(root, search_parent_directories=True, expand_vars=False)
     except (InvalidGitRepositoryError, NoSuchPathError) as error:
         hint = "Apply without --commit."
         raise UsageError("--commit needs a checkout that is in a git repository", path=root, hint=hint) from error

@@ -34,7 +34,7 @@ def check_plan(tree: Tree, plan: Plan, state: State | None) -> None:
 
 def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
     """Every reason not to write this plan but for what the file system allows, so that a dry run knows them too."""
-    refusals = [refusal for change in plan.changes if (refusal := _refusal(tree, change)) is not None]
+    refusals = [found for change in plan.changes if (found := refusal(tree, change)) is not None]
     paths = [change.path for change in plan.changes]
     if len(set(paths)) != len(paths):
         refusals.append(RefusedError("the plan names a file twice"))
@@ -42,7 +42,8 @@ def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
     return refusals
 
 
-def _refusal(tree: Tree, change: FileChange) -> RefusedError | None:
+def refusal(tree: Tree, change: FileChange) -> RefusedError | None:
+    """Why this one file must not be written: an unsafe path, or other bytes than the plan expects."""
     from toto_patcher.patching.state import check_relative
 
     try:
