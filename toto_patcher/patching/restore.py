@@ -14,6 +14,7 @@ from toto_patcher.patching.files.layout import BACKUPS
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.store import Store
+from toto_patcher.patching.version_control import without_expansion
 
 if TYPE_CHECKING:
     import git
@@ -191,6 +192,7 @@ def _from_git(root: Path, file: FileState, commit: str | None) -> Original | Non
         with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
             if repo.working_tree_dir is None:
                 return None
+            without_expansion(repo)
             inside = root.resolve().relative_to(Path(repo.working_tree_dir).resolve())
             path = (PurePosixPath(inside.as_posix()) / file.path).as_posix()
             for candidate in _commits(repo, commit, path):

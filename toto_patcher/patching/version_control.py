@@ -158,9 +158,15 @@ def _open(root: Path) -> Repo:
     except (InvalidGitRepositoryError, NoSuchPathError) as error:
         hint = "Apply without --commit."
         raise UsageError("--commit needs a checkout that is in a git repository", path=root, hint=hint) from error
+    without_expansion(repo)
     # Reading commands would refresh the index, which may lie under the checkout.
     repo.git.update_environment(GIT_OPTIONAL_LOCKS="0")
     return repo
+
+
+def without_expansion(repo: Repo) -> None:
+    """Takes the repository's folder by its name: GitPython's commands would still replace a ``$VARIABLE`` in it."""
+    repo.git._working_dir = str(repo.working_dir)
 
 
 def _why_not(repo: Repo, root: Path, change: FileChange) -> str | None:
