@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from toto_patcher.errors import UnknownSourceError, UsageError
+from toto_patcher.errors import UnknownSourceError, UnsafePathError, UsageError
 from toto_patcher.patching.checkout import Checkout, find_root
 
 
@@ -95,3 +97,26 @@ class TestFindRoot:
         (project / "pyproject.toml").write_text("[tool.toto-patch\n")
         with pytest.raises(UsageError, match="not valid TOML"):
             find_root(None, {}, project)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "socket"])
+def test_what_is_not_a_plain_file_is_refused_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+    trap = tmp_path / "util.py"
+    listener = socket.socket(socket.AF_UNIX)
+    if kind == "fifo":
+        os.mkfifo(trap)
+    elif kind == "device":
+        trap.symlink_to("/dev/zero")
+    else:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{folder}/util.py")  # the path itself may be too long for a socket
+        os.close(folder)
+    with listener, pytest.raises(UnsafePathError, match="not a plain file") as refusal:
+        Checkout.open(tmp_path).definitions("KVCache")
+    assert refusal.value.path == "util.py"
+
+
+def test_the_lock_files_of_editors_are_no_sources(tmp_path: Path) -> None:
+    (tmp_path / ".#util.py").symlink_to("somebody@somewhere")
+    (tmp_path / "gone.py").symlink_to("nowhere.py")
+    assert Checkout.open(tmp_path).sources == ()

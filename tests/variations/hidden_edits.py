@@ -33,7 +33,9 @@ def _prepended(name: str, class_name: str, method: str, code: str, says: str) ->
 
 def _register(name: str, apply: Apply, says: str) -> None:
     apply.__name__ = name
-    variation("refused", says=says, same_as_release=False)(apply)
+    changes_outputs = name.endswith("_in_place") and name.startswith("attention_")
+    runs = name != "overridden_from_outside"
+    variation("refused", says=says, same_as_release=not changes_outputs, runs=runs)(apply)
 
 
 _cache_method(
@@ -103,7 +105,7 @@ _appended(
 _appended("overridden_from_outside", f"{TIME_WISE}.positional_embedding = lambda self, *args: args\n", "is assigned")
 
 
-@variation("refused", says="is decorated", same_as_release=False)
+@variation("refused", says="is decorated")
 def attention_class_is_decorated(root: Path) -> None:
     def decorated(text: str) -> str:
         marked = text.replace(f"class {ATTENTION}(", f"@(lambda cls: cls)\nclass {ATTENTION}(")
@@ -113,7 +115,7 @@ def attention_class_is_decorated(root: Path) -> None:
     rewrite_text(defining(root, ATTENTION), decorated)
 
 
-@variation("refused", says="slots", same_as_release=False, runs=False)
+@variation("refused", says="slots", runs=False)
 def cache_has_slots(root: Path) -> None:
     def slotted(text: str) -> str:
         marked = text.replace(f"@dataclass\nclass {CACHE}", f"@dataclass(slots=True)\nclass {CACHE}")
