@@ -82,3 +82,9 @@ def test_an_incomplete_checkpoint_is_a_usage_error(tmp_path: Path, missing: str)
         (tmp_path / name).touch()
     with pytest.raises(UsageError, match=missing):
         ladder.run(tmp_path, tmp_path, checkpoint=tmp_path)
+
+
+def test_the_full_ladder_passes_on_the_tiny_and_the_base_shape(pair: Callable[[str], Pair]) -> None:
+    report = ladder.run(*pair("0.2.0"), compiled=False, expected=CHANGED)
+    assert report.failures == ()
+    assert {check.name.split("/")[1] for check in report.checks if "/" in check.name} == {"tiny", "base"}

@@ -129,7 +129,7 @@ def test_a_kill_at_any_step_is_made_whole_by_the_next_run(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from test_vendor_swap import failing\n"
-        "from toto_patcher.patching import vendor, vendor_tree\n"
+        "from toto_patcher.patching import vendor\nfrom toto_patcher.patching.vendoring import vendor_tree\n"
         f"if not {exchanges}: vendor_tree._exchange = lambda one, other: False\n"
         "def die(): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"{owner}.{name} = failing({owner}.{name}, {call}, die)\n"
