@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -263,6 +264,15 @@ def test_a_damaged_journal_is_refused_and_nothing_is_touched(root: Path, data: b
     assert snapshot(root) == untouched
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Where the suite runs in the background, SIGINT is ignored from the start."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_files_are_moved_takes_all_of_them_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untouched = snapshot(root)
     real = safe_files.Tree.exchange
