@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
@@ -70,9 +71,9 @@ def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozen
         for path in original.sources:
             if not mention.search(original.read(path)):
                 continue
-            tree = parse_syntax(original.read(path), path)
-            _add_aliases(tree, family)
-            classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+            source = original.read(path)
+            _add_aliases(source, path, family)
+            classes = {node.name: node for node in class_statements(source, path)}
             for node in classes.values():
                 bases = [_last_name(base) for base in node.bases]
                 if not family & set(bases):
@@ -88,12 +89,18 @@ def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozen
     return list(found.values())
 
 
-def _add_aliases(tree: ast.Module, family: set[str]) -> None:
+@functools.lru_cache(maxsize=64)  # asked again for every class and until no name is added
+def _naming_statements(source: bytes, path: PurePosixPath) -> tuple[ast.ImportFrom | ast.Assign, ...]:
+    tree = parse_syntax(source, path)
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Assign))
+
+
+def _add_aliases(source: bytes, path: PurePosixPath, family: set[str]) -> None:
     """Other names for the classes: ``import ... as``, ``Alias = Class``."""
-    for node in ast.walk(tree):
+    for node in _naming_statements(source, path):
         if isinstance(node, ast.ImportFrom):
             family |= {alias.asname for alias in node.names if alias.asname and alias.name in family}
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id in family:
+        elif isinstance(node.value, ast.Name) and node.value.id in family:
             family |= {target.id for target in node.targets if isinstance(target, ast.Name)}
 
 
