@@ -1,4 +1,4 @@
-"""Fills the marked blocks of README.md: excerpts of inserted code, and the headline table of the benchmark.
+"""Fills the marked blocks of README.md: excerpts of inserted code, and the headline tables of the benchmarks.
 
 Run ``python scripts/update_readme.py``; with ``--check`` it only says whether the file is up to date (exit 1 if not).
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-BENCHMARK = ROOT / "docs" / "benchmarks" / "graph-breaks.headline.md"
+BENCHMARKS = {"benchmark": "graph-breaks", "full-graph": "full-graph"}
+"""Marker -> the page of docs/benchmarks whose headline goes there."""
+NOT_MEASURED = "Not measured yet.\n"
 
 
 def excerpt(path: str, function: str) -> str:
@@ -34,10 +36,13 @@ def filled(text: str) -> str:
         return f"{match[1]}{excerpt(match[2], match[3])}<!-- end -->"
 
     text = re.sub(r"(<!-- excerpt: (\S+) (\S+) -->\n).*?<!-- end -->", code, text, flags=re.DOTALL)
-    table = BENCHMARK.read_text() if BENCHMARK.exists() else ""
-    return re.sub(
-        r"(<!-- benchmark -->\n).*?<!-- end -->", lambda m: f"{m[1]}{table}<!-- end -->", text, flags=re.DOTALL
-    )
+
+    def table(match: re.Match[str]) -> str:
+        headline = ROOT / "docs" / "benchmarks" / f"{BENCHMARKS[match[2]]}.headline.md"
+        return f"{match[1]}{headline.read_text() if headline.exists() else NOT_MEASURED}<!-- end -->"
+
+    names = "|".join(BENCHMARKS)
+    return re.sub(rf"(<!-- ({names}) -->\n).*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def main() -> None:

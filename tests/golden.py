@@ -28,6 +28,7 @@ HEAD = f"""\
 # What this patch does to toto-ts {RELEASE}. Generated: python -m tests.golden --write
 # A line that starts with +sha256 or -sha256 stands for a line of upstream's, before or after the change.
 """
+ADDED = "@@ -0,0 @@ a file of this patch's, below the lines that say so\n"
 
 
 def golden(patch: Patch, plan: Plan) -> str:
@@ -36,6 +37,8 @@ def golden(patch: Patch, plan: Plan) -> str:
 
 
 def _file(change: FileChange) -> str:
+    if change.pristine is None:
+        return f"--- /dev/null\n+++ {change.path}\n{ADDED}"
     assert change.before is not None
     assert change.after is not None
     before, after = change.before.decode().split("\n"), change.after.decode().split("\n")

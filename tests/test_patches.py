@@ -29,6 +29,50 @@ from toto_patcher.patching.plan import plan_selection
 
 RELEASES = ("0.1.3", "0.1.4", "0.2.0")
 CLASSES = ("KVCache", "BaseMultiheadAttention")
+# (patch, form) -> what the refusal says.
+_BACKBONE, _FORECASTER = "TotoBackbone.backbone is not the one", "defines class TotoForecaster"
+_ATTEND = "BaseMultiheadAttention.run_attention is not the one"
+_CACHE = {
+    "list_reset_by_statements": "KVCache.reset is not the one",
+    "torch_imported_as_th": "KVCache.__post_init__ is not the one",
+    "logging_at_the_start_of_methods": "KVCache.__post_init__ is not the one",
+    "logging_at_the_end_of_cache_methods": "KVCache.__getitem__ is not the one",
+    "decorated_cache_methods": "KVCache.append is not the one",
+    "sliding_window": "KVCache.append is not the one",
+    "keys_scaled_in_append": "KVCache.append is not the one",
+    "length_shifted": "KVCache.seq_len is not the one",
+    "returns_early_while_creating": "KVCache.__post_init__ is not the one",
+    "growing_cache_in_a_real_tree": "KVCache.__init__ is not the one",
+    "cache_missing": "defines class KVCache",
+    "utf_16": "defines class KVCache",
+    "syntax_error": "syntax error",
+    "merge_conflict_markers": "syntax error",
+    "graph_breaks_by_hand": "KVCache.append is not the one",
+    "axis_enum_under_another_name": _ATTEND,
+    "subclass_overrides_attention": "overrides BaseMultiheadAttention.run_attention",
+    # Keys changed in place would be changed in the cache that all copies are filled from.
+    "attention_scales_keys_in_place": _ATTEND,
+    "attention_clamps_keys_in_place": _ATTEND,
+    "attention_views_keys": _ATTEND,
+    "attention_class_is_decorated": "class BaseMultiheadAttention is decorated",
+    "other_attention_in_a_real_tree": "BaseMultiheadAttention has no method run_attention",
+    "attention_missing": "defines class BaseMultiheadAttention",
+}
+_BOTH = {
+    "index_read_elsewhere": _BACKBONE,
+    "samples_clamped": "TotoForecaster.generate_samples is not the one",
+    "old_mac_line_ends": "does not reproduce",
+    "form_feed": "does not reproduce",
+    "toto_2": _FORECASTER,
+    "other_project_with_both_names": _FORECASTER,
+    "no_python_at_all": _FORECASTER,
+    "names_in_strings_only": _FORECASTER,
+}
+REFUSED_EAGER = {
+    **{("shared-prefill", name): says for name, says in {**_CACHE, **_BOTH}.items()},
+    **{("last-patch-head", name): says for name, says in _BOTH.items()},
+    ("last-patch-head", "forecaster_subclassed"): "Local overrides TotoForecaster.generate_mean",
+}
 
 
 def plan_of(root: Path, pristine: dict[PurePosixPath, bytes] | None = None) -> Plan:
@@ -43,6 +87,26 @@ def snapshot(root: Path) -> dict[PurePosixPath, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+@contextlib.contextmanager
+def written(plan: Plan) -> Iterator[None]:
+    """A plan's tree with the plan written, for as long as the block runs."""
+    assert plan.pending
+    for change in plan.pending:
+        assert change.after is not None
+        (plan.root / change.path).parent.mkdir(exist_ok=True)
+        (plan.root / change.path).write_bytes(change.after)
+    try:
+        yield
+    finally:
+        for change in plan.pending:
+            if change.before is None:
+                (plan.root / change.path).unlink()
+            else:
+                (plan.root / change.path).write_bytes(change.before)
+        for folder in {change.path.parent for change in plan.pending if change.before is None}:
+            (plan.root / folder).rmdir()
 
 
 @dataclass
@@ -71,16 +135,8 @@ class Form:
     @contextlib.contextmanager
     def patched(self) -> Iterator[Path]:
         """The tree with the plan written, for as long as the block runs."""
-        assert self.plan.pending
-        for change in self.plan.pending:
-            assert change.after is not None
-            (self.root / change.path).write_bytes(change.after)
-        try:
+        with written(self.plan):
             yield self.root
-        finally:
-            for change in self.plan.pending:
-                assert change.before is not None
-                (self.root / change.path).write_bytes(change.before)
 
 
 @pytest.fixture(scope="session")
@@ -211,6 +267,91 @@ def test_every_definition_of_the_two_classes_is_patched(form: Form) -> None:
     checkout = Checkout.open(form.root)
     defining = {place.path for class_name in CLASSES for place in checkout.definitions(class_name)}
     assert {change.path for change in form.plan.pending} == defining
+
+
+def require_full_graph(form: Form) -> None:
+    """The profile full-graph patches this form so that its forecasts stay, or says why it does not."""
+    before = form.original
+    selection = series.load().select(profile="full-graph")
+    expected = form.variation.full_graph
+    try:
+        plan = plan_selection(Checkout.open(form.root), selection, pristine={})
+    except RefusedError as error:
+        found = refusals(error)
+        said = " ".join(str(refusal) for refusal in found)
+        assert expected and re.search(expected, said), said
+        assert all(refusal.exit_code == 3 and refusal.path and refusal.hint for refusal in found)
+        assert snapshot(form.root) == before
+        return
+    assert not expected
+    if not form.variation.runs:
+        return
+    original = form.child.ask(form.root, form.variation, probe="point_forecasts")["value"]
+    with written(plan):
+        patched = form.child.ask(form.root, form.variation, probe="point_forecasts")
+    assert patched.get("value", patched)["why not"] == [], patched
+    assert original["values"].keys() == patched["value"]["values"].keys()
+    for case, values in original["values"].items():
+        scale = max(map(abs, values))
+        for one, other in zip(values, patched["value"]["values"][case], strict=True):
+            assert abs(one - other) <= 1e-5 * scale, case
+    assert snapshot(form.root) == before
+
+
+def require_releases(form: Form, *versions: str) -> None:
+    """Leaves out releases that a profile is proved on elsewhere: all forms of all three would take CI too long."""
+    if form.version not in versions and form.variation.name != "nothing_changed":
+        pytest.skip(f"its forms are run on {', '.join(versions)}")
+
+
+def test_the_profile_full_graph_keeps_the_forecasts_or_says_why_not(form: Form) -> None:
+    require_releases(form, "0.1.4", "0.2.0")  # 0.1.3 is 0.1.4 without a log line
+    require_full_graph(form)
+
+
+def test_the_profile_full_graph_of_a_form_that_graph_breaks_refuses(refused_form: Form) -> None:
+    require_releases(refused_form, "0.1.4", "0.2.0")
+    require_full_graph(refused_form)
+
+
+def require_eager(form: Form) -> None:
+    """The profile eager, and each of its patches alone, patch this form so that its forecasts stay, or say why not."""
+    before = form.original
+    original = form.child.ask(form.root, form.variation, probe="eager_forecasts") if form.variation.runs else {}
+    for ids in (("last-patch-head",), ("shared-prefill",), ("last-patch-head", "shared-prefill")):
+        expected = [
+            REFUSED_EAGER[name, form.variation.name] for name in ids if (name, form.variation.name) in REFUSED_EAGER
+        ]
+        try:
+            plan = plan_selection(Checkout.open(form.root), series.load().select(ids=ids), pristine={})
+        except RefusedError as error:
+            found = refusals(error)
+            said = " ".join(str(refusal) for refusal in found)
+            assert expected and all(re.search(each, said) for each in expected), said
+            assert all(refusal.exit_code == 3 and refusal.path and refusal.hint for refusal in found)
+            continue
+        assert not expected
+        if not form.variation.runs:
+            continue
+        with written(plan):
+            patched = form.child.ask(form.root, form.variation, probe="eager_forecasts")
+        assert "value" in patched, patched
+        assert original["value"].keys() == patched["value"].keys()
+        for case, values in original["value"].items():
+            scale = max(map(abs, values))
+            for one, other in zip(values, patched["value"][case], strict=True):
+                assert abs(one - other) <= 1e-5 * scale, (ids, case)
+    assert snapshot(form.root) == before
+
+
+def test_the_profile_eager_keeps_the_forecasts_or_says_why_not(form: Form) -> None:
+    require_releases(form, "0.2.0")
+    require_eager(form)
+
+
+def test_the_profile_eager_of_a_form_that_graph_breaks_refuses(refused_form: Form) -> None:
+    require_releases(refused_form, "0.2.0")
+    require_eager(refused_form)
 
 
 def test_a_tree_that_is_not_understood_is_refused_with_the_reason(refused_form: Form) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -225,3 +226,29 @@ def test_the_demonstration_writes_no_weights_into_a_folder_that_has_none(
     done = demonstrate(root, root, tmp_path / "picture.png", "--checkpoint", tmp_path)
     assert (done.returncode, f"no config.json in {tmp_path}" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+# benchmark_gpu.sh
+
+
+def test_benchmark_gpu_measures_the_trees_of_a_folder_in_their_order(tmp_path: Path) -> None:
+    fake = executable(tmp_path / "python", '#!/bin/sh\necho "$@"\nexit 3\n')
+    trees = tmp_path / "trees"
+    command = ["bash", str(REPOSITORY / "scripts" / "benchmark_gpu.sh"), str(trees), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHON": str(fake), "NAME": "x", "EXTRA": "--shape tiny"}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "benchmark_trees.py" in refused.stderr
+
+    trees.mkdir()
+    (trees / "order.txt").write_text("upstream\nfull-graph\nonly-a\nupto-b\n")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    rows, ablation = (line.split() for line in done.stdout.splitlines())
+    assert done.returncode == 3 and (tmp_path / "out" / "benchmark.log").read_text() == done.stdout
+
+    def named(words: list[str]) -> list[str]:
+        return [word.partition("=")[0] for option, word in itertools.pairwise(words) if option == "--tree"]
+
+    assert named(rows) == ["upstream", "full-graph"]
+    assert named(ablation) == ["upstream", "full-graph", "only-a", "upto-b"]
+    assert f"{tmp_path}/out/full-graph-x.json" in rows and f"{tmp_path}/out/full-graph-x-ablation.json" in ablation
+    assert rows[-2:] == ablation[-2:] == ["--shape", "tiny"]

@@ -30,6 +30,7 @@ def apply(
     dry_run: bool,
     check: bool,
     verify: bool,
+    quick: bool,
     commit: bool,
     progress: Progress,
 ) -> r.ApplyResult:
@@ -69,7 +70,7 @@ def apply(
     if verify:
         from toto_patcher.inspection import prove
 
-        ladder = prove(plan, None, False, progress)
+        ladder = prove(plan, None, quick, progress)
         result = replace(result, ladder=ladder, exit_code=0 if ladder["passed"] else 5)
         if result.exit_code:
             return result

@@ -39,13 +39,6 @@ class TotoPatchError(Exception):
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
-class NotPatchedError(TotoPatchError):
-    """The checkout is not patched, or ``--check`` found changes to make (exit 1)."""
-
-    exit_code = 1
-    kind = "not-patched"
-
-
 class UsageError(TotoPatchError):
     """The command line or the configuration is wrong (exit 2)."""
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from toto_patcher import results as r
 from toto_patcher import workspace as ws
 from toto_patcher.errors import TotoPatchError
-from toto_patcher.patching.checkout import Checkout, parse_syntax
+from toto_patcher.patching.checkout import Checkout
+from toto_patcher.patching.syntax import parse_syntax
 
 if TYPE_CHECKING:
     from toto_patcher.patching.change import Plan
@@ -166,6 +167,11 @@ def _bytes_check(workspace: ws.Workspace, file: r.FileStatus) -> r.Check:
         "drifted": "neither the original's bytes nor those that were written: edited since",
         "missing": "there is no such file",
     }
+    if file.added:
+        told |= {
+            "pristine": "gone: it was removed by something else than toto-patch",
+            "drifted": "not the bytes that were written: edited since",
+        }
     line = ws.first_edit(workspace, file.path) if file.state == "drifted" else None
     return r.Check("bytes", file.state == "patched", told[file.state], file.path, line)
 

@@ -138,7 +138,7 @@ def _file_rows(files: Sequence[r.FileStatus]) -> list[Row]:
             (file.state, _FILE_STYLES[file.state]),
             (file.path, ""),
             (", ".join(file.patches), "dim"),
-            ("" if file.backup else "no backup", "yellow"),
+            ("added", "dim") if file.added else ("" if file.backup else "no backup", "yellow"),
         ]
         for file in files
     ]
@@ -172,7 +172,8 @@ def _verify(result: r.VerifyResult, out: Surface) -> None:
 
 
 def _ladder(ladder: Mapping[str, Any], out: Surface) -> None:
-    out.line("Outputs, original against patched", "bold")
+    checkpoint = ladder["facts"].get("checkpoint")
+    out.line(f"Outputs, original against patched{f', on the checkpoint {checkpoint}' if checkpoint else ''}", "bold")
     rows: list[Row] = [
         [("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]
     ]
@@ -255,6 +256,15 @@ def _vendor(result: r.VendorResult, out: Surface) -> None:
     _next(out, [("toto-patch apply --backup", "applies the profile graph-breaks")])
 
 
+def _bench(result: r.BenchResult, out: Surface) -> None:
+    from toto_patcher.evidence.summary import short_table
+
+    for line in short_table(dict(result.document)).splitlines():
+        out.line(line)
+    if result.file:
+        out.line(f"The raw document is in {_tree(result.file)}.", "dim")
+
+
 RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.ListResult: _list,
     r.ShowResult: _show,
@@ -265,4 +275,5 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.RevertResult: _revert,
     r.RecoverResult: _recover,
     r.VendorResult: _vendor,
+    r.BenchResult: _bench,
 }

@@ -97,7 +97,7 @@ def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
     return result.exit_code
 
 
-_ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult)
+_ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult, r.BenchResult)
 
 
 def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
@@ -161,10 +161,13 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def progress(*, enabled: bool) -> Iterator[Progress]:
-    """A progress bar on stderr for work that takes longer than a second; nothing when that is not a terminal."""
+def progress(*, enabled: bool, lines: bool = False) -> Iterator[Progress]:
+    """A progress bar on stderr for work that takes longer than a second.
+
+    Nothing when that is not a terminal; with ``lines``, for work of minutes, a line of plain text per step.
+    """
     if not enabled or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        yield _line_by_line() if enabled and lines else lambda what, done, total: None
         return
     with ExitStack() as stack:
         update: Callable[[str, int, int], None] | None = None
@@ -175,6 +178,19 @@ def progress(*, enabled: bool) -> Iterator[Progress]:
             update(what, done, total)
 
         yield show
+
+
+def _line_by_line() -> Progress:
+    import time
+
+    start = time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # the work goes on where nobody can read of it
+            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {what}\n")
+            sys.stderr.flush()
+
+    return show
 
 
 @contextmanager

@@ -120,12 +120,13 @@ class Check:
 
 @dataclass(frozen=True)
 class FileStatus:
-    """One file that the state file names."""
+    """One file that the state file names; ``added`` where patches added it, so that there is no original."""
 
     path: str
     state: FileState
     patches: tuple[str, ...]
     backup: bool
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,17 @@ class VendorResult(Result):
     release: str | None
     files: int
     changed: bool
+
+
+@dataclass(frozen=True)
+class BenchResult(Result):
+    """What bench measured: ``document`` is the raw document, ``file`` where it was written, if that was asked for."""
+
+    command: ClassVar[str] = "bench"
+    root: str | None
+    trees: Mapping[str, tuple[str, ...]]
+    file: str | None
+    document: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,9 @@ class Workspace:
         if self.pending:
             raise RefusedError(interruption(self.pending), path=JOURNAL, hint=RECOVER)
 
-    def originals(self) -> Mapping[PurePosixPath, bytes]:
+    def originals(self) -> Mapping[PurePosixPath, bytes | None]:
         """The original bytes of the files that are patched now, from the backups or, without them, from where
-        ``revert`` would take them.
+        ``revert`` would take them; ``None`` for a file that patches added.
 
         Raises:
             RefusedError: an original is found nowhere, or a file was edited since.
@@ -68,7 +68,8 @@ class Workspace:
         from toto_patcher.patching.restore import originals
 
         found = originals(self.root, self.state, release_bytes=release_bytes)
-        return {path: original.data for path, original in found.items()}
+        added = {PurePosixPath(file.path): None for file in self.state.files if file.pristine is None}
+        return {**added, **{path: original.data for path, original in found.items()}}
 
 
 def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
@@ -136,13 +137,18 @@ def drift(workspace: Workspace) -> Iterator[DriftError]:
     for file in workspace.files():
         if file.state in ("drifted", "missing"):
             gone = file.state == "missing"
+            hint = (
+                "Put back what was written (an editor's undo, a copy), or keep your edit elsewhere and put the "
+                "original back; then run it again. If another release was copied over the tree: `toto-patch vendor "
+                "--force` starts afresh."
+            )
+            if file.added:
+                hint = "This file did not exist before: keep your edit elsewhere, delete it here, then run it again."
             yield DriftError(
                 "is gone, though it was patched" if gone else "was edited after it was patched",
                 path=file.path,
                 line=None if gone else first_edit(workspace, file.path),
-                hint="Put back what was written (an editor's undo, a copy), or keep your edit elsewhere and put the "
-                "original back; then run it again. If another release was copied over the tree: `toto-patch vendor "
-                "--force` starts afresh.",
+                hint=hint,
             )
 
 
@@ -200,7 +206,7 @@ def _compare(root: Path, record: FileState) -> r.FileStatus:
         state = "pristine"
     else:
         state = "missing" if found is None else "drifted"
-    return r.FileStatus(record.path, state, record.patches, record.backup)
+    return r.FileStatus(record.path, state, record.patches, record.backup, record.pristine is None)
 
 
 def release_of(plan: Plan) -> str | None:
@@ -221,12 +227,13 @@ def two_trees(plan: Plan) -> Iterator[tuple[Path, Path]]:
     tree = checkouts.Checkout.open(plan.root)
     with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
         original, patched = Path(folder, "original"), Path(folder, "patched")
-        _lay_down(tree, {change.path: change.pristine for change in plan.changes}, original)
-        _lay_down(tree, {change.path: change.after for change in plan.changes}, patched)
+        lay_down(tree, {change.path: change.pristine for change in plan.changes}, original)
+        lay_down(tree, {change.path: change.after for change in plan.changes}, patched)
         yield original, patched
 
 
-def _lay_down(tree: checkouts.Checkout, replaced: Mapping[PurePosixPath, bytes | None], folder: Path) -> None:
+def lay_down(tree: checkouts.Checkout, replaced: Mapping[PurePosixPath, bytes | None], folder: Path) -> None:
+    """Writes the sources of a checkout into a folder, some of them replaced; ``None`` leaves a file out."""
     for path in sorted({*tree.sources, *replaced}):
         data = replaced[path] if path in replaced else tree.read(path)
         if data is not None:

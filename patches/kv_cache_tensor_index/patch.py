@@ -20,8 +20,9 @@ from pathlib import Path
 
 import libcst as cst
 
-from toto_patcher.patching import codemod
-from toto_patcher.patching.integer_uses import WHOLE, Uses, zeros_count
+from toto_patcher.patching import codemod, nodes
+from toto_patcher.patching.integer_uses import WHOLE, Uses
+from toto_patcher.patching.integer_values import is_element, is_own, zeros_count
 from toto_patcher.patching.patch import Patch
 
 INDEX = "_current_idx"
@@ -50,24 +51,10 @@ def transform(module: cst.Module) -> cst.Module:
     _refuse_use_elsewhere(module, cache)
     allocator = _allocating_method(module, cache)
     Uses(module, cache, ATTRIBUTES).require_known()
-    changed = cst.ensure_type(cache.visit(_HostIndex(allocator)), cst.ClassDef)
+    changed = cst.ensure_type(nodes.rewritten(cache, _HostIndex(allocator)), cst.ClassDef)
     _require_no_tensor_left(module, cache, changed)
     added = codemod.insertion(Path(__file__).with_name("inserted.py"), "PositionedCache", module)
     return module.with_changes(body=codemod.replaced(module.body, cache, codemod.append_methods(changed, added)))
-
-
-def _own(node: cst.CSTNode | None, names: tuple[str, ...] = ATTRIBUTES) -> bool:
-    """``self._current_idx`` or ``self._layer_cache_map``."""
-    return (
-        isinstance(node, cst.Attribute)
-        and isinstance(node.value, cst.Name)
-        and node.value.value == "self"
-        and node.attr.value in names
-    )
-
-
-def _element(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.Subscript) and _own(node.value)
 
 
 def _method_call(node: cst.CSTNode) -> tuple[cst.BaseExpression, str] | None:
@@ -86,11 +73,15 @@ def _assigned(node: cst.CSTNode) -> tuple[cst.BaseExpression, cst.BaseExpression
     return None
 
 
+def _assignments(method: cst.FunctionDef) -> list[tuple[cst.BaseExpression, cst.BaseExpression]]:
+    return [pair for pair in map(_assigned, nodes.every(method, cst.Assign, cst.AnnAssign)) if pair]
+
+
 def _refuse_changed_by_hand(module: cst.Module, cache: cst.ClassDef) -> None:
-    for node in codemod.walk(cache):
-        if isinstance(node, cst.Name) and node.value in BY_HAND:
-            raise codemod.unmet(module, node, f"KVCache was already changed for torch.compile by hand: {node.value}")
-    for node in codemod.walk(cache):
+    for word in nodes.every(cache, cst.Name):
+        if word.value in BY_HAND:
+            raise codemod.unmet(module, word, f"KVCache was already changed for torch.compile by hand: {word.value}")
+    for node in nodes.every(cache, cst.FunctionDef, cst.Attribute, cst.AnnAssign, cst.Arg, cst.Name):
         if isinstance(node, cst.FunctionDef | cst.Attribute):
             name = node.name.value if isinstance(node, cst.FunctionDef) else node.attr.value
         else:
@@ -104,8 +95,8 @@ def _refuse_changed_by_hand(module: cst.Module, cache: cst.ClassDef) -> None:
 
 def _refuse_use_elsewhere(module: cst.Module, cache: cst.ClassDef) -> None:
     for statement in module.body:
-        for node in codemod.walk(statement) if statement is not cache else ():
-            if isinstance(node, cst.Attribute) and node.attr.value in ATTRIBUTES:
+        for node in nodes.every(statement, cst.Attribute) if statement is not cache else ():
+            if node.attr.value in ATTRIBUTES:
                 raise codemod.unmet(module, node, f"the cache's index is used outside of KVCache: {codemod.code(node)}")
 
 
@@ -113,28 +104,27 @@ def _allocating_method(module: cst.Module, cache: cst.ClassDef) -> str:
     """The method that creates the index, the layer map and the keys; usually ``__post_init__``."""
     for name in ("__post_init__", "__init__"):
         method = codemod.methods(cache).get(name)
-        assignments = [pair for pair in map(_assigned, codemod.walk(method)) if pair] if method else []
-        if any(_own(target, (INDEX,)) for target, _ in assignments):
+        assignments = _assignments(method) if method else []
+        if any(is_own(target, INDEX) for target, _ in assignments):
             break
     else:
         raise codemod.unmet(module, cache, f"KVCache does not create self.{INDEX} in __post_init__ or __init__")
     for attribute in (LAYER_MAP, "_keys"):
-        if not any(_own(target, (attribute,)) for target, _ in assignments):
+        if not any(is_own(target, attribute) for target, _ in assignments):
             raise codemod.unmet(module, cache, f"KVCache.{name} does not create self.{attribute}")
-    for node in codemod.walk(codemod.methods(cache)[name]):
-        if isinstance(node, cst.Return):
-            raise codemod.unmet(module, node, f"KVCache.{name} may return before its end")
+    for node in nodes.every(codemod.methods(cache)[name], cst.Return):
+        raise codemod.unmet(module, node, f"KVCache.{name} may return before its end")
     return name
 
 
 def _require_no_tensor_left(module: cst.Module, before: cst.ClassDef, after: cst.ClassDef) -> None:
     """Refuses if a tensor method or a tensor value would meet the host integers."""
     for name, method in codemod.methods(after).items():
-        for node in codemod.walk(method):
+        for node in nodes.every(method, cst.Attribute, cst.Assign, cst.AnnAssign):
             pair = _assigned(node)
-            if (isinstance(node, cst.Attribute) and (_element(node.value) or node.attr.value == "item")) or (
-                pair and _element(pair[0]) and codemod.code(pair[1]).startswith("torch.")
-            ):
+            if (
+                isinstance(node, cst.Attribute) and (is_element(node.value, *ATTRIBUTES) or node.attr.value == "item")
+            ) or (pair and is_element(pair[0], *ATTRIBUTES) and codemod.code(pair[1]).startswith("torch.")):
                 # Lines are those of the original, so the message points at the method there.
                 place = codemod.methods(before)[name]
                 raise codemod.unmet(module, place, f"KVCache.{name} treats the index as a tensor: {codemod.code(node)}")
@@ -150,8 +140,11 @@ class _HostIndex(cst.CSTTransformer):
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802 - libcst's naming
         """Notes the local names that hold an element, so that ``.item()`` on them is known to read the index."""
-        pairs = [pair for pair in map(_assigned, codemod.walk(node)) if pair]
-        self._locals = {target.value for target, value in pairs if isinstance(target, cst.Name) and _element(value)}
+        self._locals = {
+            target.value
+            for target, value in _assignments(node)
+            if isinstance(target, cst.Name) and is_element(value, *ATTRIBUTES)
+        }
 
     def leave_FunctionDef(  # noqa: N802
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
@@ -171,23 +164,23 @@ class _HostIndex(cst.CSTTransformer):
     ) -> cst.AnnAssign:
         """The field declarations of the dataclass say what the attributes hold now."""
         target = original_node.target
-        if _own(target) or (isinstance(target, cst.Name) and target.value in ATTRIBUTES):
+        if is_own(target, *ATTRIBUTES) or (isinstance(target, cst.Name) and target.value in ATTRIBUTES):
             annotation = updated_node.annotation.with_changes(annotation=cst.parse_expression("list[int]"))
             updated_node = updated_node.with_changes(annotation=annotation)
-        if _own(target) and updated_node.value is not None:
+        if is_own(target, *ATTRIBUTES) and updated_node.value is not None:
             return updated_node.with_changes(value=_host_value(updated_node.value))
         return updated_node
 
     def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:  # noqa: N802
         """Creation."""
-        if len(original_node.targets) == 1 and _own(original_node.targets[0].target):
+        if len(original_node.targets) == 1 and is_own(original_node.targets[0].target, *ATTRIBUTES):
             return updated_node.with_changes(value=_host_value(updated_node.value))
         return updated_node
 
     def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> cst.BaseSmallStatement:  # noqa: N802
         """Reset: ``self._current_idx.zero_()``."""
         call = _method_call(original_node.value)
-        if call and call[1] == "zero_" and _own(call[0]):
+        if call and call[1] == "zero_" and is_own(call[0], *ATTRIBUTES):
             own = codemod.code(call[0])
             # In place, as zero_() is: a shallow copy of the cache shares the index.
             line = cst.parse_statement(f"{own}[:] = [0] * len({own})")
@@ -199,7 +192,7 @@ class _HostIndex(cst.CSTTransformer):
         call = _method_call(updated_node)
         if call and call[1] in ("item", "tolist") and self._holds_element(call[0]):
             return _unwrapped(updated_node, call[0])
-        if call and call[1] in WHOLE and _own(call[0]):
+        if call and call[1] in WHOLE and is_own(call[0], *ATTRIBUTES):
             return updated_node.with_changes(func=cst.Name(WHOLE[call[1]]), args=[cst.Arg(call[0])])
         if codemod.code(updated_node.func) == "int" and len(updated_node.args) == 1:
             value = updated_node.args[0].value
@@ -208,7 +201,7 @@ class _HostIndex(cst.CSTTransformer):
         return updated_node
 
     def _holds_element(self, node: cst.BaseExpression) -> bool:
-        return _element(node) or (isinstance(node, cst.Name) and node.value in self._locals)
+        return is_element(node, *ATTRIBUTES) or (isinstance(node, cst.Name) and node.value in self._locals)
 
 
 def _host_value(value: cst.BaseExpression) -> cst.BaseExpression:

@@ -25,7 +25,7 @@ from pathlib import Path
 import libcst as cst
 
 from toto_patcher.errors import UnknownSourceError
-from toto_patcher.patching import codemod
+from toto_patcher.patching import codemod, nodes
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.shape import function_shapes
 
@@ -62,23 +62,22 @@ SHAPES = {
     ),
 }
 # The cached path hands the rotary embedding the positions themselves, where `forward` hands it their offset.
-ROTARY = {
-    "rotate_queries_and_keys": (
-        "d5d7faa4b6c1d2a5",
-        "3dde616f01ff4008",
-        "fae2e1acae26c86e",
-        "18302d9ca49176a6",
-        "16e3285f954ba8e7",
-        "c59a0768399f828d",
-        "48a3f15255483531",
-        "19a9882c1cec5de5",
-        "52c665035b705b22",
-        "34273f7eeeb253c5",
-        "17afc4271423733c",
-        "ee78c1390828a0ca",
-        "2a41570e5b4d97ed",
-    ),
-}
+ROTARY = (
+    "76ea38dec78c21f4",
+    "d5d7faa4b6c1d2a5",
+    "3dde616f01ff4008",
+    "fae2e1acae26c86e",
+    "18302d9ca49176a6",
+    "16e3285f954ba8e7",
+    "c59a0768399f828d",
+    "48a3f15255483531",
+    "19a9882c1cec5de5",
+    "52c665035b705b22",
+    "34273f7eeeb253c5",
+    "17afc4271423733c",
+    "ee78c1390828a0ca",
+    "2a41570e5b4d97ed",
+)
 HAND_OVER = """\
 if (
     self.attention_axis == AttentionAxis.TIME
@@ -111,18 +110,17 @@ def _refuse_rebinding(module: cst.Module, attention: cst.ClassDef) -> None:
     """The methods must be what their definitions say: not decorated with the class, not assigned, not defined twice."""
     if attention.decorators:
         raise codemod.unmet(module, attention, f"{CLASS} is decorated: {codemod.code(attention.decorators[0])}")
-    defined = [node.name.value for node in codemod.walk(attention.body) if isinstance(node, cst.FunctionDef)]
+    defined = [node.name.value for node in nodes.every(attention.body, cst.FunctionDef)]
     for name in SHAPES:
         if defined.count(name) != 1:
             raise codemod.unmet(module, attention, f"{CLASS} defines {name} {defined.count(name)} times")
-    own = set(map(id, codemod.walk(attention)))
-    for node in codemod.walk(module):
-        if isinstance(node, cst.AssignTarget):
-            target = node.target
-            inside = isinstance(target, cst.Name) and target.value in SHAPES and id(node) in own
-            outside = isinstance(target, cst.Attribute) and target.attr.value in SHAPES
-            if inside or outside:
-                raise codemod.unmet(module, node, f"a method of {CLASS} is assigned: {codemod.code(target)}")
+    own = set(map(id, nodes.every(attention, cst.AssignTarget)))
+    for node in nodes.every(module, cst.AssignTarget):
+        target = node.target
+        inside = isinstance(target, cst.Name) and target.value in SHAPES and id(node) in own
+        outside = isinstance(target, cst.Attribute) and target.attr.value in SHAPES
+        if inside or outside:
+            raise codemod.unmet(module, node, f"a method of {CLASS} is assigned: {codemod.code(target)}")
 
 
 def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
@@ -146,7 +144,7 @@ def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
 def _require_reads_only(module: cst.Module, method: cst.FunctionDef) -> None:
     """``run_attention`` is handed views of the cache, where upstream hands it copies: it must not write to them."""
     parameters = {parameter.name.value for parameter in method.params.params}
-    for node in codemod.walk(method):
+    for node in nodes.every(method, cst.AugAssign, cst.AssignTarget, cst.Call, cst.Arg):
         target = node.target if isinstance(node, cst.AugAssign | cst.AssignTarget) else None
         stored = isinstance(target, cst.Subscript)
         in_place = isinstance(node, cst.AugAssign) and isinstance(target, cst.Name) and target.value in parameters
@@ -178,7 +176,7 @@ PATCH = Patch(
     profiles=("graph-breaks",),
     requires=("kv-cache-tensor-index",),
     after=("kv-cache-tensor-index",),
-    assumes={"TimeAwareRotaryEmbedding": ROTARY},
-    sealed={CLASS: tuple(SHAPES), "TimeAwareRotaryEmbedding": tuple(ROTARY)},
+    assumes={"TimeAwareRotaryEmbedding.rotate_queries_and_keys": (ROTARY,)},
+    sealed={CLASS: tuple(SHAPES), "TimeAwareRotaryEmbedding": ("rotate_queries_and_keys",)},
     edits={CLASS: 5},
 )

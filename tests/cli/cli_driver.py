@@ -52,3 +52,10 @@ def edit(root: Path, path: str, old: str, new: str) -> int:
     assert old in text
     (root / path).write_text(text.replace(old, new, 1), encoding="utf-8")
     return text[: text.index(old)].count("\n") + 1
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints, run in a folder as somebody whose settings play no part."""
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_driver import Run, run
+from cli_driver import Run, git, run
 
 
 @pytest.fixture
@@ -27,4 +27,16 @@ def patched(toto: Path, toto_patch: Run) -> Path:
     """The same, patched with backup."""
     done = toto_patch("apply", "--backup", "--root", toto)
     assert done.returncode == 0, done.stderr
+    return toto
+
+
+@pytest.fixture
+def committed(toto: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tree as a git repository of its own, everything committed."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@example.org")
+    git(toto, "init", "--quiet")
+    git(toto, "add", "--all")
+    git(toto, "commit", "--quiet", "--message", "Original")
     return toto

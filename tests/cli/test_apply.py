@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_driver import ATTENTION, UTIL, Run, document, edit, snapshot
+from cli_driver import ATTENTION, UTIL, Run, document, edit, git, snapshot
 from click.testing import CliRunner, Result
 
 from toto_patcher.cli import cli
 from toto_patcher.equivalence import ladder
 from toto_patcher.equivalence.report import Check, LadderReport
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@pytest.fixture
-def committed(toto: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tree as a git repository of its own, everything committed."""
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "Test")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@example.org")
-    git(toto, "init", "--quiet")
-    git(toto, "add", "--all")
-    git(toto, "commit", "--quiet", "--message", "Original")
-    return toto
 
 
 def ignore(root: Path) -> None:
@@ -161,6 +142,37 @@ def test_a_commit_that_git_refuses_takes_the_patches_back(committed: Path, toto_
     assert done.returncode == 4 and "no such thing today" in done.stderr
     assert git(committed, "status", "--short") == ""
     assert toto_patch("verify-only", "--root", committed).returncode == 1
+
+
+@pytest.mark.parametrize("backup", ["--backup", "--no-backup"])
+def test_git_does_not_see_the_store(committed: Path, toto_patch: Run, backup: str) -> None:
+    before = snapshot(committed / "toto")
+    assert toto_patch("apply", backup, "--commit", "--root", committed).returncode == 0
+    assert (committed / ".toto-patch" / "state.json").is_file()
+    assert git(committed, "status", "--short", "--untracked-files=all") == ""
+    assert toto_patch("revert", "--root", committed).returncode == 0
+    assert not (committed / ".toto-patch").exists()
+    assert snapshot(committed / "toto") == before
+
+
+def test_what_somebody_lets_git_see_of_the_store_is_left_alone(committed: Path, toto_patch: Run) -> None:
+    own = committed / ".toto-patch" / ".gitignore"
+    own.parent.mkdir()
+    own.write_text("lock\n")
+    assert [toto_patch(c, "--root", committed).returncode for c in ("apply", "revert")] == [0, 0]
+    assert own.read_text() == "lock\n"
+
+
+@pytest.mark.parametrize("half", ["", "*"])
+def test_the_half_of_a_list_that_a_killed_command_left_is_made_whole(toto: Path, toto_patch: Run, half: str) -> None:
+    before = snapshot(toto)
+    own = toto / ".toto-patch" / ".gitignore"
+    own.parent.mkdir()
+    own.write_text(half)
+    assert toto_patch("apply", "--root", toto).returncode == 0
+    assert own.read_text() == "*\n"
+    assert toto_patch("revert", "--root", toto).returncode == 0
+    assert snapshot(toto) == before
 
 
 def test_status_knows_where_git_stands(committed: Path, toto_patch: Run) -> None:

@@ -65,6 +65,7 @@ def test_check_is_1_with_changes_to_make_and_0_without(toto: Path, toto_patch: R
         ["apply", "--dry-run", "--commit"],
         ["show", "no-such-patch"],
         ["verify-only", "--quick"],
+        ["apply", "--quick"],
         ["vendor", "--from-git", "somewhere"],
         ["vendor", "--version", "0.2.0", "--from-path", "somewhere"],
         ["vendor", "--version", "9.9.9"],

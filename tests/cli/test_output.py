@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_driver import UTIL, Run, document, edit, environment, snapshot
+from cli_driver import REPOSITORY, UTIL, Run, document, edit, environment, snapshot
+from json_page import COMMON, FAILURES, PROOF, differences, documented
+
+from toto_patcher.cli import cli
 
 ESCAPE = "\x1b"
 LOOKING = (["list"], ["show", "kv-cache-tensor-index"], ["diff"], ["status"], ["verify-only"], ["apply", "--check"])
@@ -91,11 +94,47 @@ def test_json_of_a_refusal_names_kind_place_and_next_step(toto: Path, toto_patch
     assert error["message"] and error["hint"]
 
 
-def test_documented_keys_are_those_printed(toto: Path, toto_patch: Run) -> None:
-    documentation = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
-    for command in (*LOOKING, ["apply"], ["recover"], ["revert"]):
-        for key in document(toto_patch(*command, "--json", "--root", toto)):
-            assert f"`{key}`" in documentation, f"{key} of {command} is not in docs/json.md"
+DOCUMENTED = documented()
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [["list"]],
+        [["show", "kv-cache-tensor-index"]],
+        [["diff"]],
+        [["apply", "--check"]],
+        [["apply", "--dry-run"]],
+        [["apply"]],
+        [["apply"], ["revert"]],
+        [["revert"]],
+        [["verify-only"]],
+        [["apply"], ["verify-only"]],
+        [["status"]],
+        [["apply"], ["status"]],
+        [["recover"]],
+        [["vendor", "--from-path", "TREE", "--root", "new"]],
+    ],
+    ids=lambda commands: ", ".join(" ".join(command) for command in commands),
+)
+def test_documented_keys_are_exactly_those_printed(commands: list[list[str]], toto: Path, toto_patch: Run) -> None:
+    subprocess.run(["git", "init", "--quiet", toto], check=True)  # so that status has something to say of git
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", "-C", toto, *identity, "commit", "--quiet", "--allow-empty", "-m", "Empty"], check=True)
+    for command in commands:
+        arguments = [str(toto) if word == "TREE" else word for word in command]
+        found = document(toto_patch("--root", toto, "--json", *arguments))
+    assert differences(found, DOCUMENTED[COMMON] | DOCUMENTED[found["command"]]) == []
+    assert command[0] != "status" or found["git"]
+
+
+@pytest.mark.parametrize("command", [["apply", "--bogus"], ["show", "no-such-patch"], ["status", "--root", "nowhere"]])
+def test_documented_keys_of_a_failure_are_exactly_those_printed(command: list[str], toto_patch: Run) -> None:
+    assert differences(document(toto_patch(*command, "--json")), DOCUMENTED[COMMON] | DOCUMENTED[FAILURES]) == []
+
+
+def test_every_command_has_a_table() -> None:
+    assert set(cli.commands) == set(DOCUMENTED) - {COMMON, FAILURES, PROOF}
 
 
 @pytest.mark.parametrize("command", [["diff"], ["diff", "--json"], ["apply", "--check"]], ids=" ".join)
@@ -136,6 +175,25 @@ def test_the_diff_is_accepted_by_git_apply(toto: Path, toto_patch: Run) -> None:
     subprocess.run(["git", "apply", "-R", "-"], cwd=toto, input=text, text=True, check=True)
     assert toto_patch("apply", "--root", toto).returncode == 0
     assert {path: data for path, data in snapshot(toto).items() if path.endswith(".py")} == by_git
+
+
+@pytest.mark.parametrize("folder", [".", "vendor/toto"])
+def test_git_apply_takes_the_diff_of_a_root_below_the_top_of_a_repository(
+    folder: str, toto: Path, toto_patch: Run, tmp_path: Path
+) -> None:
+    top = tmp_path / "repository"
+    subprocess.run(["git", "init", "--quiet", top], check=True)
+    (top / "vendor").mkdir()
+    root = toto.rename(top / "vendor" / "toto")
+    text = toto_patch("diff", "--root", root).stdout
+    command = ["git", "apply", "--directory=vendor/toto"]
+    assert command[-1] in (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert " ".join(command) in " ".join(toto_patch("diff", "--help").stdout.split())
+    subprocess.run(command, cwd=top / folder, input=text, text=True, check=True)
+    by_git = (root / UTIL).read_bytes()
+    subprocess.run([*command, "-R"], cwd=top / folder, input=text, text=True, check=True)
+    assert toto_patch("apply", "--root", root).returncode == 0
+    assert (root / UTIL).read_bytes() == by_git
 
 
 @pytest.mark.parametrize(
@@ -183,8 +241,6 @@ def test_verbose_logs_go_to_stderr(toto: Path, toto_patch: Run) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion_is_there(shell: str) -> None:
     from click.testing import CliRunner
-
-    from toto_patcher.cli import cli
 
     done = CliRunner().invoke(
         cli,

@@ -16,20 +16,21 @@ Pair = tuple[Path, Path]
 
 
 @pytest.fixture(scope="session")
-def pair(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
-    """``pair(version)``: the original tree and one with the profile graph-breaks applied. Read-only."""
-    made: dict[str, Pair] = {}
+def pair(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pair]:
+    """``pair(version, ...)``: the original tree and one with a profile or with some patches. Read-only."""
+    made: dict[tuple[str, str, tuple[str, ...]], Pair] = {}
 
-    def make(version: str) -> Pair:
-        if version not in made:
+    def make(version: str, profile: str = "graph-breaks", ids: tuple[str, ...] = ()) -> Pair:
+        if (version, profile, ids) not in made:
             original, patched = toto_release(version), tmp_path_factory.mktemp(f"patched-{version}")
             copy_model(original, patched)
-            selection = series.load().select(profile="graph-breaks")
+            selection = series.load().select(ids=ids) if ids else series.load().select(profile=profile)
             for change in plan.plan_selection(Checkout.open(patched), selection, pristine={}).changes:
                 assert change.after is not None
+                (patched / change.path).parent.mkdir(exist_ok=True)
                 (patched / change.path).write_bytes(change.after)
-            made[version] = (original, patched)
-        return made[version]
+            made[(version, profile, ids)] = (original, patched)
+        return made[(version, profile, ids)]
 
     return make
 
@@ -51,7 +52,10 @@ def copy_model(source: Path, target: Path) -> Path:
 def planted(fault: Fault, patched: Path, target: Path) -> Path:
     """A copy of a patched tree with one fault in it."""
     tree = copy_model(patched, target)
-    (place,) = Checkout.open(tree).definitions(fault.class_name)
-    path = tree / place.path
+    if fault.file:
+        (path,) = tree.glob(f"toto/inference/static_decoder/{fault.file}")
+    else:
+        (place,) = Checkout.open(tree).definitions(fault.class_name)
+        path = tree / place.path
     path.write_text(plant(fault, path.read_text(encoding="utf-8")), encoding="utf-8")
     return tree

@@ -331,6 +331,15 @@ _COMPILED = (
         "seq_pos = (steps.to(exact) + position + int(torch.compiler.is_compiling())).to(q.dtype)",
         "compiled",
     ),
+    # Right in every number, but each length is a constant of a graph of its own until the compiler gives up.
+    _compiled(
+        "position-is-a-constant-of-the-graph",
+        ATTENTION,
+        "_project_and_rotate",
+        POINT,
+        "seq_pos = (steps.to(exact) + len([0] * int(position))).to(q.dtype)",
+        "limit-hits",
+    ),
 )
 
 FAULTS: tuple[Fault, ...] = (*_READING, *_WRITING, *_POSITION, *_PROJECTION, *_ATTENDING, *_COMPILED)

@@ -30,11 +30,12 @@ class Fault:
 
     Attributes:
         name: what is wrong, in dashes.
-        class_name: the class whose method is changed.
-        method: the method.
+        class_name: the class whose method is changed; empty where it is a function of the module.
+        method: the method or function.
         edits: made together, each on the original method.
         caught_by: beginning of the name of a check that must fail.
         compiled: shows only under torch.compile.
+        file: the file's name, for code that a patch adds; without it, the file that defines the class.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Fault:
     edits: tuple[Edit, ...]
     caught_by: str
     compiled: bool = False
+    file: str = ""
 
 
 def plant(fault: Fault, source: str) -> str:
@@ -71,6 +73,10 @@ def plant(fault: Fault, source: str) -> str:
 
 
 def _find(tree: ast.Module, fault: Fault) -> ast.FunctionDef:
+    if not fault.class_name:
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name == fault.method:
+                return node
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == fault.class_name:
             for item in node.body:
@@ -92,10 +98,15 @@ def _is_wildcard(node: object) -> bool:
     return isinstance(node, ast.Name) and len(node.id) == 1 and node.id.isupper()
 
 
+def _plain(node: ast.AST) -> str:
+    """The syntax of an expression, whether it is read or written."""
+    return ast.dump(node).replace("Store()", "Load()")
+
+
 def _match(pattern: object, node: object, bound: Bindings) -> bool:
     """Whether a node has the pattern's syntax, wherever it stands; notes what the wildcards stand for."""
     if _is_wildcard(pattern):
-        return isinstance(node, ast.expr) and _match(bound.setdefault(pattern.id, node), node, {})
+        return isinstance(node, ast.expr) and _plain(bound.setdefault(pattern.id, node)) == _plain(node)
     if isinstance(pattern, ast.AST):
         return type(pattern) is type(node) and all(
             _match(value, getattr(node, name, None), bound)

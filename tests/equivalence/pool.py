@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toto_patcher.equivalence import verdicts
-from toto_patcher.equivalence.cases import select
+from toto_patcher.equivalence.cases import Case, select
 from toto_patcher.equivalence.children import Child, Outcome
+from toto_patcher.equivalence.ladder import seeds
 from toto_patcher.equivalence.report import LadderReport
 from toto_patcher.equivalence.worker import Job
 
 QUICK = select(quick=True)
-EAGER = [case.name for case in QUICK]
-REFERENCE = [case.name for case in QUICK if case.kind in ("teacher", "point")]
-COMPILED = [case.name for case in QUICK if case.compiled]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What runs on every tree.
+
+    Attributes:
+        eager: cases.
+        compiled: cases for trees that run compiled.
+        decoder: the trees have a decoder.
+        kinds: for trees that need not run everything, the kinds of case to run.
+    """
+
+    eager: Sequence[Case] = QUICK
+    compiled: Sequence[Case] = tuple(case for case in QUICK if case.compiled)
+    decoder: bool = False
+    kinds: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def of(self, name: str, compiled: bool) -> Sequence[Case]:
+        """The cases of a tree."""
+        kinds = self.kinds.get(name)
+        return [case for case in (self.compiled if compiled else self.eager) if kinds is None or case.kind in kinds]
 
 
 def sweep(
-    original: Path, trees: Mapping[str, Path], compiled: Collection[str], folder: Path, processes: int = 2
+    original: Path,
+    trees: Mapping[str, Path],
+    compiled: Collection[str],
+    folder: Path,
+    processes: int = 2,
+    what: Sweep = Sweep(),
 ) -> dict[str, LadderReport]:
     """The quick report of every tree; those named in ``compiled`` run compiled only."""
-    reference = Child([_job(folder, "original", original, EAGER, REFERENCE)], folder, print)
+    reference = Child([_original(folder, original, what)], folder, print)
     names = list(trees)
     shares: list[Sequence[str]] = [names[start::processes] for start in range(processes)]
     children = []
     for number, share in enumerate(shares):
         home = folder / f"process-{number}"
         home.mkdir()
-        jobs = [_faulty(folder, name, trees[name], name in compiled) for name in share]
+        jobs = [_faulty(folder, name, trees[name], name in compiled, what) for name in share]
         children.append(Child(jobs, home, print))
     try:
         (first,) = reference.wait()
@@ -41,19 +67,32 @@ def sweep(
     reports = {}
     for name, tree in trees.items():
         role = verdicts.COMPILED if name in compiled else verdicts.PATCHED
-        checks, facts = verdicts.judge(original, tree, {"tiny": {verdicts.ORIGINAL: first, role: found[name]}}, None)
+        asked = {case.name for case in what.of(name, name in compiled)}
+        kept = {key: array for key, array in first.arrays.items() if key.split("|")[1] in asked}
+        outcomes = {verdicts.ORIGINAL: replace(first, arrays=kept), role: found[name]}
+        checks, facts = verdicts.judge(original, tree, {"tiny": outcomes}, None)
         reports[name] = LadderReport(tuple(checks), True, facts)
     return reports
 
 
-def _job(folder: Path, name: str, root: Path, eager: list[str], reference: list[str]) -> Job:
-    out = folder / "out" / name
-    out.mkdir(parents=True)
-    return Job(root=str(root.resolve()), out=str(out), shape="tiny", eager=eager, reference=reference)
+def _original(folder: Path, root: Path, what: Sweep) -> Job:
+    cases = {case.name: case for case in (*what.eager, *what.compiled)}
+    return Job(
+        **_where(folder, "original", root),
+        eager=list(cases),
+        reference=[name for name, case in cases.items() if case.kind in ("teacher", "point")],
+        seeds=seeds(original=True, decoder=what.decoder),
+    )
 
 
-def _faulty(folder: Path, name: str, root: Path, compiled: bool) -> Job:
+def _faulty(folder: Path, name: str, root: Path, compiled: bool, what: Sweep) -> Job:
+    names = {"compiled" if compiled else "eager": [case.name for case in what.of(name, compiled)]}
+    return Job(
+        **_where(folder, name, root), **names, backend="eager", seeds=seeds(original=False, decoder=what.decoder)
+    )
+
+
+def _where(folder: Path, name: str, root: Path) -> dict[str, str]:
     out = folder / "out" / name
     out.mkdir(parents=True)
-    where = {"root": str(root.resolve()), "out": str(out), "shape": "tiny"}
-    return Job(**where, compiled=COMPILED, backend="eager") if compiled else Job(**where, eager=EAGER)
+    return {"root": str(root.resolve()), "out": str(out), "shape": "tiny"}

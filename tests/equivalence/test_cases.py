@@ -10,11 +10,11 @@ import pytest
 
 from tests.equivalence.test_worker import run
 from toto_patcher.equivalence import cases, inputs, models
-from toto_patcher.equivalence.cases import CASES, Case, Length
+from toto_patcher.equivalence.cases import ALL, CASES, Case, Length, Turn
 
 
 def test_names_are_unique() -> None:
-    assert len(cases.BY_NAME) == len(CASES)
+    assert len(cases.BY_NAME) == len(ALL)
 
 
 RISKS: dict[str, Callable[[Case], bool]] = {
@@ -43,6 +43,41 @@ RISKS: dict[str, Callable[[Case], bool]] = {
     "beyond 256 patches in bfloat16": lambda case: case.precision == "bfloat16" and case.context.patches > 256,
     "compiled": lambda case: case.compiled,
 }
+
+
+DECODER_RISKS: dict[str, Callable[[Case], bool]] = {
+    "context that is no bucket": lambda case: any(t.context in (Length(7), Length(9, 3)) for t in case.turns),
+    "context below a patch": lambda case: any(t.context == Length(0, 3) for t in case.turns),
+    "longer horizon after a shorter one": lambda case: case.turns[:1] == (Turn(Length(0, 5)),),
+    "batch changes": lambda case: any(t.batch for t in case.turns),
+    "variates change": lambda case: any(t.variates > 8 for t in case.turns),
+    "another series": lambda case: any(t.salt for t in case.turns),
+    "number of samples changes": lambda case: len({t.samples for t in case.turns}) > 1 and case.kind == "samples",
+    "weights change": lambda case: any(t.reweighted for t in case.turns),
+    "hidden beginning": lambda case: case.blank.patches > 0,
+    "steep": lambda case: case.steep,
+    "bound on the scale": lambda case: case.scale_exponent > 0,
+    "values beyond the range": lambda case: case.level > 1e30,
+    "known future": lambda case: case.exogenous > 0 and case.kind == "point",
+    "labels": lambda case: case.labels,
+    "bfloat16": lambda case: case.precision == "bfloat16",
+    "autocast": lambda case: case.precision == "autocast",
+    "draws of several series": lambda case: case.kind == "draws" and case.batch > 1 and case.groups,
+    "draws in several rounds": lambda case: 0 < case.rows < case.samples * case.batch * case.variates,
+    "draws with a known future": lambda case: case.kind == "draws" and case.exogenous > 0,
+    "compiled": lambda case: case.compiled,
+}
+
+
+@pytest.mark.parametrize("risk", DECODER_RISKS)
+def test_the_quick_run_of_a_decoder_has_a_case_for_every_risk(risk: str) -> None:
+    own = [case for case in cases.select(quick=True, decoder=True) if case.decoder]
+    assert any(DECODER_RISKS[risk](case) for case in own)
+
+
+def test_cases_of_a_decoder_are_left_out_where_there_is_none() -> None:
+    assert not any(case.decoder for case in cases.select())
+    assert {case.name for case in cases.select(decoder=True)} == set(cases.BY_NAME)
 
 
 @pytest.mark.parametrize("risk", RISKS)

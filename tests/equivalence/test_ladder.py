@@ -40,6 +40,34 @@ def test_patched_release_passes_compiled_too(pair: Callable[[str], Pair], versio
     assert all(check.worst_error == 0 for check in direct)
 
 
+@pytest.mark.parametrize("version", ["0.1.3", "0.1.4", "0.2.0"])
+def test_the_profile_full_graph_passes_with_every_step(pair: Callable[..., Pair], version: str) -> None:
+    report = ladder.run(*pair(version, "full-graph"), quick=True)
+    assert report.failures == ()
+    assert {check.step for check in report.checks} == {1, 2, 3, 4, 5, 6}
+    found = {check.name: check for check in report.checks}
+    assert found["decoded/tiny"].cases > 15
+    drawn = found["fast-sampler/tiny/float32"]
+    assert 0 < drawn.worst_error < drawn.bound == 1 and "upstream against itself" in drawn.detail
+    counts = report.facts["compiler"]["tiny"]["decoder-compiled"]
+    assert counts["graphs"] > 0
+    assert (counts["breaks"], counts["recompilations"], counts["limit_hits"]) == (0, 0, 0)
+
+
+def test_the_decoder_alone_passes(pair: Callable[..., Pair]) -> None:
+    report = ladder.run(*pair("0.2.0", "", ("static-decoder",)), quick=True)
+    assert report.failures == ()
+
+
+def test_effective_compile_alone_passes_and_is_held_to_no_promise_of_others(pair: Callable[..., Pair]) -> None:
+    """It compiles what upstream compiles: that is compared, and that it compiles over and over is upstream's."""
+    report = ladder.run(*pair("0.2.0", "", ("effective-compile",)), quick=True)
+    assert report.failures == ()
+    names = {check.name.split("/")[0] for check in report.checks}
+    assert "compiled" in names and not {"recompilations", "fast-sampler", "decoded"} & names
+    assert report.facts["compiler"]["tiny"]["compiled-single"]["graphs"] > 0
+
+
 def test_the_patched_tree_compiled_by_inductor_passes(pair: Callable[[str], Pair]) -> None:
     report = ladder.run(*pair("0.2.0"), quick=True, backend="inductor")
     assert report.failures == ()

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.evidence.stub_tree import write_stub_tree
-from toto_patcher.evidence import benchmark, page
+from toto_patcher.evidence import benchmark_group, page_graph_breaks
 from toto_patcher.evidence.benchmark import command_line, main
-from toto_patcher.evidence.profiling import STAGES
+from toto_patcher.evidence.stages import STAGES
 
 COMMON = ["--device", "cpu", "--shape", "tiny", "--workload", "smoke", "--threads", "1", "--compile-threads", "1"]
 
@@ -46,7 +46,8 @@ def test_every_tree_runs_eagerly_and_compiled_with_all_repetitions(document: dic
 def test_compilation_is_counted_apart_from_warm_up(document: dict[str, Any]) -> None:
     compiled = row(document, "upstream", "reduce-overhead")
     assert compiled["warm_up"]["after"]["graphs"] >= 1 and len(compiled["warm_up"]["ms"]) == 2
-    assert [item["horizon"] for item in compiled["horizons"]["rows"]] == [8, 17, 40]
+    varied = [item["what"] for item in compiled["variations"]["rows"]]
+    assert varied == ["horizon 8", "horizon 17", "horizon 40", "another series"]
     assert row(document, "upstream", "eager")["totals"]["now"]["graphs"] == 0
 
 
@@ -62,7 +63,7 @@ def test_the_profile_covers_every_stage(document: dict[str, Any]) -> None:
 
 
 def test_the_document_says_what_ran_and_names_no_folder(document: dict[str, Any]) -> None:
-    assert document["settings"]["recompile_limit"] == 8 and document["settings"]["matmul_precision"] == "high"
+    assert document["settings"]["recompile_limit"] == 8 and document["settings"]["precision"] == "tf32"
     assert document["machine"]["torch"] and document["machine"]["python"]
     trees = document["trees"]
     assert trees["upstream"]["fingerprint"] != trees["patched"]["fingerprint"]
@@ -70,9 +71,9 @@ def test_the_document_says_what_ran_and_names_no_folder(document: dict[str, Any]
 
 
 def test_a_page_is_made_of_it(document: dict[str, Any]) -> None:
-    text = page.render({"graph-breaks-stub.json": document})
+    text = page_graph_breaks.render({"graph-breaks-stub.json": document})
     assert "### smoke" in text and "| patched, reduce-overhead |" in text
-    assert "| smoke, reduce-overhead |" in page.headline({"graph-breaks-stub.json": document})
+    assert "| smoke, reduce-overhead |" in page_graph_breaks.headline({"graph-breaks-stub.json": document})
 
 
 def test_folders_are_cut_from_the_command() -> None:
@@ -102,7 +103,7 @@ def test_a_child_that_warms_up_for_too_long_is_ended_and_said(tmp_path: Path) ->
 
 def test_groups_after_the_time_limit_are_listed_as_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = write_stub_tree(tmp_path / "tree")
-    monkeypatch.setattr(benchmark, "_measure", lambda *_: None)
+    monkeypatch.setattr(benchmark_group.GroupRun, "measure", lambda _: None)
     out = tmp_path / "out.json"
     arguments = ["--tree", f"upstream={tree}", *COMMON, "--mode", "default", "--time-limit", "-1"]
     assert main([*arguments, "--out", str(out)]) == 1

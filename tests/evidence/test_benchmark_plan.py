@@ -19,13 +19,32 @@ def test_small_workloads_of_all_plain_modes_live_and_compile_together() -> None:
     assert {job.mode for job in group.jobs} == {None, "default", "reduce-overhead"}
 
 
-def test_a_large_workload_gets_a_group_per_mode_with_its_own_eager_baseline() -> None:
-    groups = plan_groups([UPSTREAM, PATCHED], ["observability"], ["default", "reduce-overhead"])
-    assert [group.release for group in groups] == [True, True]
-    for group, mode in zip(groups, ("default", "reduce-overhead"), strict=True):
-        eager, compiled = labels(group)
-        assert eager == ["observability/upstream/eager", "observability/patched/eager"]
-        assert compiled == [f"observability/upstream/{mode}", f"observability/patched/{mode}"]
+def test_a_large_workload_gets_a_group_of_its_own_that_warms_up_one_mode_at_a_time() -> None:
+    small, large = plan_groups([UPSTREAM, PATCHED], ["trading", "observability"], ["default", "reduce-overhead"])
+    assert (small.release, large.release) == (False, True)
+    assert {job.workload for job in small.jobs} == {"trading"}
+    assert labels(large) == [
+        ["observability/upstream/eager"],
+        ["observability/patched/eager"],
+        ["observability/upstream/default", "observability/patched/default"],
+        ["observability/upstream/reduce-overhead", "observability/patched/reduce-overhead"],
+    ]
+
+
+def test_on_a_few_cores_every_workload_has_its_group_and_children_warm_up_one_at_a_time() -> None:
+    groups = plan_groups([UPSTREAM, PATCHED], ["trading", "long-horizon"], ["default"], serial=True)
+    assert [labels(group) for group in groups] == [
+        [[f"{workload}/{name}"] for name in ("upstream/eager", "patched/eager", "upstream/default", "patched/default")]
+        for workload in ("trading", "long-horizon")
+    ]
+
+
+def test_a_tree_may_run_uncompiled_only() -> None:
+    only = Tree("only-a", Path("d"), modes=())
+    (group,) = plan_groups([UPSTREAM, only], ["trading"], ["default"])
+    assert [job.label for job in group.jobs if job.tree is only] == ["trading/only-a/eager"]
+    (eager,) = plan_groups([UPSTREAM, only], ["trading"], [])
+    assert [job.mode for job in eager.jobs] == [None, None]
 
 
 def test_autotuning_comes_last_one_child_at_a_time_and_baselines_first() -> None:

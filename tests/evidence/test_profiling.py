@@ -1,6 +1,7 @@
 from typing import Any
 
-from toto_patcher.evidence.profiling import MODEL, SAMPLE, Stages, classify, summarize
+from toto_patcher.evidence.profiling import Stages
+from toto_patcher.evidence.stages import MODEL, SAMPLE, classify, summarize
 
 
 def stage(name: str, start: float, length: float) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from toto_patcher.evidence.benchmark import Settings
 from toto_patcher.evidence.benchmark_child import Child
 from toto_patcher.evidence.benchmark_plan import Job, Tree
-from toto_patcher.evidence.profiling import STAGES
+from toto_patcher.evidence.benchmark_settings import Settings
+from toto_patcher.evidence.stages import STAGES
 
 SETTINGS = Settings(device="cpu", shape="tiny", threads=1)
 
@@ -21,8 +21,9 @@ def test_the_worker_forecasts_profiles_and_compares_on_a_real_release(
     try:
         assert child.ask("hello")["software"]["parameters"] > 200_000
         assert len(child.ask("repeat", repetitions=2, untimed=1)["ms"]) == 2
-        rows = child.ask("horizons", lengths=[8, 40])["rows"]
-        assert [(row["horizon"], row["recompilations"]) for row in rows] == [(8, 0), (40, 0)]
+        rows = child.ask("variations")["rows"]
+        assert [row["what"] for row in rows] == ["horizon 8", "horizon 17", "horizon 40", "another series"]
+        assert not any(row["recompilations"] or row["graphs"] for row in rows)
         profile = child.ask("profile")
         assert profile["forwards"] == 2 * 3 and all(profile["wall_ms"][stage] > 0 for stage in STAGES)
         assert "aten::addmm" in {operation["name"] for operation in profile["host_operations"]}

@@ -12,6 +12,8 @@ import pytest
 import traced
 from file_trees import build
 
+pytest.register_assert_rewrite("promise_checks")
+
 driver = pytest.fixture(scope="session")(traced.driver)
 
 

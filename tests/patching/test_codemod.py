@@ -8,7 +8,7 @@ import libcst as cst
 import pytest
 
 from toto_patcher.errors import UnknownSourceError
-from toto_patcher.patching import codemod
+from toto_patcher.patching import codemod, nodes
 from toto_patcher.patching.notice import NOTICE_MARK
 
 
@@ -28,7 +28,7 @@ def test_parse_refuses_what_libcst_would_change() -> None:
 
 def test_walk_meets_every_name_in_source_order() -> None:
     module = cst.parse_module("@d\ndef f(a=b, *c):  # no\n    return a[e].g(h, k=i) if j else [l for l in m]\n")
-    names = [node.value for node in codemod.walk(module) if isinstance(node, cst.Name)]
+    names = [node.value for node in nodes.walk(module) if isinstance(node, cst.Name)]
     assert names.count("l") == 2
     assert {"f", "a", "b", "c", "d", "e", "g", "h", "i", "j", "k", "m"} <= set(names)
 

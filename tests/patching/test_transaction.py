@@ -1,4 +1,4 @@
-"""Transactions, locks and recovery as their callers see them. The promises about faults are in test_promises.py."""
+"""Transactions, locks and recovery as their callers see them. The promises about faults are in test_promises_*.py."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Each takes a folder that holds an untouched ``toto/`` and rewrites it in place; none contains Toto's code.
 """
 
-from . import annotations, cache_forms, foreign_edits, formatting, hidden_edits, layout, lookalikes
+from . import annotations, cache_forms, forecaster_forms, foreign_edits, formatting, hidden_edits, layout, lookalikes
 from .base import REGISTRY, Variation
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Variation",
     "annotations",
     "cache_forms",
+    "forecaster_forms",
     "foreign_edits",
     "formatting",
     "hidden_edits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import libcst as cst
@@ -62,7 +63,8 @@ def future_annotations(root: Path) -> None:
 @variation()
 def pep_604(root: Path) -> None:
     for path in target_files(root):
-        visit(path, _Pep604())
+        if re.search(r"\b(Optional|Union)\[", path.read_text(encoding="utf-8")):
+            visit(path, _Pep604())
         _lazy(path)
 
 

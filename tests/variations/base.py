@@ -18,8 +18,9 @@ class Variation:
     Attributes:
         name: how tests call it.
         apply: rewrites the tree under ``root`` (which holds ``toto/``) in place.
-        outcome: whether the series must patch it or refuse it.
+        outcome: whether the profile graph-breaks must patch it or refuse it.
         says: a regular expression that the refusal's text must match.
+        full_graph: the same for the profile full-graph, which must patch it where this is empty.
         package: the import name of what was ``toto``; empty when its folder is itself on ``sys.path``.
         sys_path: the folder to put on ``sys.path``, relative to the root.
         same_as_release: the forecasts equal those of the untouched release, bit by bit. False where the variation
@@ -32,6 +33,7 @@ class Variation:
     apply: Apply
     outcome: Outcome = "patched"
     says: str = ""
+    full_graph: str = ""
     package: str = "toto"
     sys_path: str = "."
     same_as_release: bool = True
@@ -46,6 +48,7 @@ def variation(
     outcome: Outcome = "patched",
     *,
     says: str = "",
+    full_graph: str = "",
     package: str = "toto",
     sys_path: str = ".",
     same_as_release: bool = True,
@@ -57,7 +60,9 @@ def variation(
         name = apply.__name__  # type: ignore[attr-defined]
         assert name not in REGISTRY, name
         why = (apply.__doc__ or "").strip()
-        REGISTRY[name] = Variation(name, apply, outcome, says, package, sys_path, same_as_release, runs, why)
+        REGISTRY[name] = Variation(
+            name, apply, outcome, says, full_graph, package, sys_path, same_as_release, runs, why
+        )
         return apply
 
     return register

@@ -276,7 +276,9 @@ def to(self, device):
     add_methods(defining(root, CACHE), CACHE, code)
 
 
-@variation("refused", says="backbone.py:.*uses _current_idx")
+@variation(
+    "refused", says="backbone.py:.*uses _current_idx", full_graph="backbone.py:.*TotoBackbone.backbone is not the one"
+)
 def index_read_elsewhere(root: Path) -> None:
     """Another module reads the private index as a tensor."""
     rewrite_text(
@@ -308,7 +310,7 @@ def capacity(self):
     )
 
 
-@variation()
+@variation(full_graph="KVCache.reset is not the one")
 def list_reset_by_statements(root: Path) -> None:
     """The reset also clears what a local method remembers."""
     util = defining(root, CACHE)

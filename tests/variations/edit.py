@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import libcst.matchers as m
 
 CACHE = "KVCache"
 ATTENTION = "BaseMultiheadAttention"
-TARGETS = (CACHE, ATTENTION)
+FORECASTER = "TotoForecaster"
+TARGETS = (CACHE, ATTENTION, FORECASTER, "Toto")
 
 
 def sources(root: Path) -> list[Path]:
@@ -20,12 +22,12 @@ def sources(root: Path) -> list[Path]:
 
 def defining(root: Path, class_name: str) -> Path:
     """The first file that defines the class."""
-    needle = f"class {class_name}"
-    return next(path for path in sources(root) if needle in path.read_text(encoding="utf-8"))
+    needle = re.compile(rf"^class {class_name}\b", re.MULTILINE)
+    return next(path for path in sources(root) if needle.search(path.read_text(encoding="utf-8")))
 
 
 def target_files(root: Path) -> list[Path]:
-    """The files that define the cache and the attention."""
+    """The files that define the classes that patches change."""
     return [defining(root, name) for name in TARGETS]
 
 

@@ -31,7 +31,7 @@ LINE = "_logging.getLogger('local').debug('{}')\n"
 KEPT = ("rearrange_inputs", "get_qkv", "run_attention", "rearrange_output")
 
 
-@variation()
+@variation(full_graph="BaseMultiheadAttention.get_qkv is not the one")
 def logging_at_the_start_of_methods(root: Path) -> None:
     """In every method of the cache, and in those of the attention that stay in use."""
     for name, methods in ((CACHE, (None,)), (ATTENTION, KEPT)):
@@ -41,14 +41,18 @@ def logging_at_the_start_of_methods(root: Path) -> None:
         add_import(path, LOG)
 
 
-@variation()
+@variation(full_graph="KVCache.append is not the one")
 def logging_at_the_end_of_cache_methods(root: Path) -> None:
     path = defining(root, CACHE)
     in_method(path, CACHE, None, lambda function: before_return(function, LINE.format(function.name.value)))
     add_import(path, LOG)
 
 
-@variation("refused", says="BaseMultiheadAttention.forward has a statement")
+@variation(
+    "refused",
+    says="BaseMultiheadAttention.forward has a statement",
+    full_graph="BaseMultiheadAttention.forward is not the one",
+)
 def logging_inside_forward(root: Path) -> None:
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda function: before_return(function, LINE.format("end of forward")))
@@ -113,12 +117,12 @@ def _decorate(function: cst.FunctionDef, code: str) -> cst.FunctionDef:
     return function.with_changes(decorators=[decorator, *function.decorators])
 
 
-@variation("refused", says="forward is decorated")
+@variation("refused", says="forward is decorated", full_graph="BaseMultiheadAttention.forward is not the one")
 def no_grad_on_forward(root: Path) -> None:
     in_method(defining(root, ATTENTION), ATTENTION, "forward", lambda f: _decorate(f, "torch.no_grad()"))
 
 
-@variation()
+@variation(full_graph="KVCache.append is not the one")
 def decorated_cache_methods(root: Path) -> None:
     for method in ("append", "__getitem__", "reset"):
         in_method(defining(root, CACHE), CACHE, method, lambda f: _decorate(f, "torch.no_grad()"))
@@ -148,7 +152,7 @@ def final_pass_statements(root: Path) -> None:
         rewrite_text(path, lambda text: text + "\n\nif __name__ == '__main__':\n    pass\n")
 
 
-@variation()
+@variation(full_graph="KVCache.append is not the one")
 def sliding_window(root: Path) -> None:
     """A cache that starts again when it is full."""
     code = """
@@ -161,27 +165,42 @@ if self._current_idx[0] >= self.max_seq_len:
 # Changes of the mathematics: whatever is patched must give what the SAME tree gave unpatched.
 
 
-@variation("refused", says="positional_embedding has a statement", same_as_release=False)
+@variation(
+    "refused",
+    says="positional_embedding has a statement",
+    same_as_release=False,
+    full_graph="BaseMultiheadAttention.positional_embedding is not the one",
+)
 def rotary_rewritten_locally(root: Path) -> None:
     """A fork scales its queries where the rotary embedding is applied."""
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "positional_embedding", lambda f: prepend(f, "q = q * 0.5\n"))
 
 
-@variation("refused", says="forward has a statement", same_as_release=False)
+@variation(
+    "refused",
+    says="forward has a statement",
+    same_as_release=False,
+    full_graph="BaseMultiheadAttention.forward is not the one",
+)
 def output_scaled_in_forward(root: Path) -> None:
     """A fork changes the attention's output before its projection."""
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda f: before_return(f, "output = output * 0.5\n"))
 
 
-@variation("refused", says="forward has a statement", same_as_release=False)
+@variation(
+    "refused",
+    says="forward has a statement",
+    same_as_release=False,
+    full_graph="BaseMultiheadAttention.forward is not the one",
+)
 def inputs_scaled_in_forward(root: Path) -> None:
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "forward", lambda f: prepend(f, "inputs = inputs * 0.5\n"))
 
 
-@variation("refused", says="forward has a statement")
+@variation("refused", says="forward has a statement", full_graph="BaseMultiheadAttention.forward is not the one")
 def penalty_recorded_in_forward(root: Path) -> None:
     """Upstream's development branch computes a regularizer between rotary and attention when it is switched on."""
     path = defining(root, ATTENTION)
@@ -202,6 +221,7 @@ def penalty_recorded_in_forward(root: Path) -> None:
     "refused",
     says="TimeWiseMultiheadAttention overrides BaseMultiheadAttention.positional_embedding",
     same_as_release=False,
+    full_graph="overrides BaseMultiheadAttention.positional_embedding",
 )
 def subclass_overrides_positions(root: Path) -> None:
     """The time-wise subclass replaces the method that applies positions; it must still be called."""
@@ -212,7 +232,7 @@ def positional_embedding(self, q, k, v, kv_cache, layer_idx):
     add_methods(defining(root, ATTENTION), "TimeWiseMultiheadAttention", code)
 
 
-@variation(same_as_release=False)
+@variation(same_as_release=False, full_graph="overrides BaseMultiheadAttention.run_attention")
 def subclass_overrides_attention(root: Path) -> None:
     code = """
 def run_attention(self, *args, **kwargs):
@@ -221,7 +241,12 @@ def run_attention(self, *args, **kwargs):
     add_methods(defining(root, ATTENTION), "TimeWiseMultiheadAttention", code)
 
 
-@variation("refused", says="TimeWiseMultiheadAttention overrides BaseMultiheadAttention.forward", same_as_release=False)
+@variation(
+    "refused",
+    says="TimeWiseMultiheadAttention overrides BaseMultiheadAttention.forward",
+    same_as_release=False,
+    full_graph="overrides BaseMultiheadAttention.forward",
+)
 def subclass_overrides_forward(root: Path) -> None:
     code = """
 def forward(self, *args, **kwargs):
@@ -230,7 +255,7 @@ def forward(self, *args, **kwargs):
     add_methods(defining(root, ATTENTION), "TimeWiseMultiheadAttention", code)
 
 
-@variation(same_as_release=False)
+@variation(same_as_release=False, full_graph="KVCache.append is not the one")
 def keys_scaled_in_append(root: Path) -> None:
     path = defining(root, CACHE)
     in_method(path, CACHE, "append", lambda f: prepend(f, "kv = (kv[0] * 0.5, kv[1])\n"))
@@ -243,7 +268,7 @@ class _Shifted(cst.CSTTransformer):
         return updated_node.with_changes(value=more)
 
 
-@variation(same_as_release=False)
+@variation(same_as_release=False, full_graph="KVCache.seq_len is not the one")
 def length_shifted(root: Path) -> None:
     """A fork counts a prefix that is not in the cache: whoever asks for the length must get what ``seq_len`` says."""
     in_method(
@@ -254,7 +279,12 @@ def length_shifted(root: Path) -> None:
     )
 
 
-@variation("refused", says="local.py:.*LocalAttention overrides BaseMultiheadAttention.forward", runs=False)
+@variation(
+    "refused",
+    says="local.py:.*LocalAttention overrides BaseMultiheadAttention.forward",
+    runs=False,
+    full_graph="local.py:.*overrides BaseMultiheadAttention.forward",
+)
 def subclass_in_another_file(root: Path) -> None:
     code = """
 from .attention import TimeWiseMultiheadAttention
@@ -271,21 +301,21 @@ class LocalAttention(Between):
     (root / "toto/model/local.py").write_text(code)
 
 
-@variation("refused", says="TimeAwareRotaryEmbedding", runs=False)
+@variation("refused", says="TimeAwareRotaryEmbedding", runs=False, full_graph="defines class TimeAwareRotaryEmbedding")
 def rotary_class_under_another_name(root: Path) -> None:
     for path in sources(root):
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("TimeAwareRotaryEmbedding", "LocalRotary"), encoding="utf-8")
 
 
-@variation(same_as_release=False)
+@variation(same_as_release=False, full_graph="BaseMultiheadAttention.get_qkv is not the one")
 def queries_normalised(root: Path) -> None:
     """A fork normalises queries and keys in ``get_qkv``."""
     path = defining(root, ATTENTION)
     in_method(path, ATTENTION, "get_qkv", lambda f: prepend(f, "inputs = inputs / (1 + inputs.abs().mean())\n"))
 
 
-@variation(same_as_release=False)
+@variation(same_as_release=False, full_graph="rope.py:.*get_scale is not the one")
 def rotary_module_replaced(root: Path) -> None:
     """The rotary embedding itself is another: plain rotation, no xPos scale."""
     path = defining(root, "TimeAwareRotaryEmbedding")
@@ -294,7 +324,12 @@ def rotary_module_replaced(root: Path) -> None:
     )
 
 
-@variation("refused", says="rope.py:.*rotate_queries_and_keys is not the one", same_as_release=False)
+@variation(
+    "refused",
+    says="rope.py:.*rotate_queries_and_keys is not the one",
+    same_as_release=False,
+    full_graph="rope.py:.*rotate_queries_and_keys is not the one",
+)
 def rotary_offset_used_twice(root: Path) -> None:
     """The rotary embedding treats its offset argument in its own way."""
     path = defining(root, "TimeAwareRotaryEmbedding")

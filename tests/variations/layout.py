@@ -231,7 +231,7 @@ class _Alias(cst.CSTTransformer):
         return updated_node
 
 
-@variation("refused", says="import torch")
+@variation("refused", says="import torch", full_graph="KVCache.__post_init__ is not the one")
 def torch_imported_as_th(root: Path) -> None:
     for name in (CACHE, ATTENTION):
         visit(defining(root, name), _Alias())
@@ -242,7 +242,7 @@ class _Axis(cst.CSTTransformer):
         return updated_node.with_changes(value="Axis") if original_node.value == "AttentionAxis" else updated_node
 
 
-@variation("refused", says="BaseMultiheadAttention")
+@variation("refused", says="BaseMultiheadAttention", full_graph="BaseMultiheadAttention.get_qkv is not the one")
 def axis_enum_under_another_name(root: Path) -> None:
     """Inserted code must take the enum's name from the class that it changes."""
     attention = defining(root, ATTENTION)

@@ -80,60 +80,62 @@ def _only(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text, encoding="utf-8")
 
 
-@variation("refused", says="KVCache", runs=False)
+@variation("refused", says="KVCache", runs=False, full_graph="defines class TotoForecaster")
 def toto_2(root: Path) -> None:
     """Another generation of the model: one module, its own cache, no BaseMultiheadAttention."""
     attention = OTHER_ATTENTION.replace("BaseMultiheadAttention", "SelfAttention")
     _only(root, {"toto/__init__.py": "", "toto/model.py": IMPORTS + GROWING_CACHE + attention})
 
 
-@variation("refused", says="KVCache|BaseMultiheadAttention", runs=False)
+@variation("refused", says="KVCache|BaseMultiheadAttention", runs=False, full_graph="defines class TotoForecaster")
 def other_project_with_both_names(root: Path) -> None:
     files = {"lm/__init__.py": "", "lm/cache.py": IMPORTS + BUFFER_CACHE, "lm/attention.py": IMPORTS + OTHER_ATTENTION}
     _only(root, files)
 
 
-@variation("refused", says="KVCache", runs=False)
+@variation("refused", says="KVCache", runs=False, full_graph="KVCache.append is not the one")
 def growing_cache_in_a_real_tree(root: Path) -> None:
     """The same four methods, but nothing is preallocated."""
     new = statements(GROWING_CACHE)[0]
     in_class(defining(root, CACHE), CACHE, lambda node: new)  # type: ignore[arg-type, return-value]
 
 
-@variation("refused", says="BaseMultiheadAttention", runs=False)
+@variation(
+    "refused", says="BaseMultiheadAttention", runs=False, full_graph="BaseMultiheadAttention has no method get_qkv"
+)
 def other_attention_in_a_real_tree(root: Path) -> None:
     path = defining(root, ATTENTION)
     new = statements(OTHER_ATTENTION)[0]
     in_class(path, ATTENTION, lambda node: new)  # type: ignore[arg-type, return-value]
 
 
-@variation("refused", says="BaseMultiheadAttention", runs=False)
+@variation("refused", says="BaseMultiheadAttention", runs=False, full_graph="defines class BaseMultiheadAttention")
 def attention_missing(root: Path) -> None:
     defining(root, ATTENTION).unlink()
 
 
-@variation("refused", says="KVCache", runs=False)
+@variation("refused", says="KVCache", runs=False, full_graph="defines class KVCache")
 def cache_missing(root: Path) -> None:
     defining(root, CACHE).unlink()
 
 
-@variation("refused", says="KVCache", runs=False)
+@variation("refused", says="KVCache", runs=False, full_graph="defines class TotoForecaster")
 def no_python_at_all(root: Path) -> None:
     _only(root, {"README": "nothing here"})
 
 
-@variation("refused", says="KVCache", runs=False)
+@variation("refused", says="KVCache", runs=False, full_graph="defines class TotoForecaster")
 def names_in_strings_only(root: Path) -> None:
     """The words stand in a docstring; no class is defined."""
     _only(root, {"toto/__init__.py": '"""\nclass KVCache:\n\nclass BaseMultiheadAttention:\n"""\n'})
 
 
-@variation("refused", says="(?i)syntax|parse", runs=False)
+@variation("refused", says="(?i)syntax|parse", runs=False, full_graph="syntax error")
 def syntax_error(root: Path) -> None:
     rewrite_text(defining(root, CACHE), lambda text: text + "\ndef broken(:\n")
 
 
-@variation("refused", says="(?i)syntax|parse", runs=False)
+@variation("refused", says="(?i)syntax|parse", runs=False, full_graph="syntax error")
 def merge_conflict_markers(root: Path) -> None:
     path = defining(root, ATTENTION)
     rewrite_text(path, lambda text: text.replace("class Base", "<<<<<<< ours\nclass Base", 1) + ">>>>>>> theirs\n")
@@ -145,13 +147,15 @@ def undecodable_bytes(root: Path) -> None:
     path.write_bytes(b"# caf\xe9 without a coding cookie\n" + path.read_bytes())
 
 
-@variation("refused", says="(?i)decod|encod|utf|parse|null|NUL", runs=False)
+@variation(
+    "refused", says="no file under the root defines class KVCache", runs=False, full_graph="defines class KVCache"
+)
 def utf_16(root: Path) -> None:
     path = defining(root, CACHE)
     path.write_bytes(path.read_text(encoding="utf-8").encode("utf-16"))
 
 
-@variation("refused", says="(?i)graph_break|dynamo|append|already")
+@variation("refused", says="(?i)graph_break|dynamo|append|already", full_graph="KVCache.append is not the one")
 def graph_breaks_by_hand(root: Path) -> None:
     """Somebody's own mending of the cache."""
     path = defining(root, CACHE)

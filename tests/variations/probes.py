@@ -432,6 +432,43 @@ def local_lengths(tree: Any) -> Any:
     return [before, cache.lengths()]
 
 
+def point_forecasts(tree: Any) -> Any:
+    """Not a probe of sameness to the bit: point forecasts, and why the decoder did not make them."""
+    found: dict[str, Any] = {"values": {}, "why not": []}
+    layouts = ("torch", "xformers") if tree.module("model.attention").XFORMERS_AVAILABLE else ("torch",)
+    for layout in layouts:
+        forecaster = tree.module("inference.forecaster").TotoForecaster(tree.model(layout=layout).model)
+        for shape, horizon in (((64, 1), 8), ((50, 3), 40)):
+            values = forecaster.forecast(tree.series(*shape), horizon).mean
+            found["values"][f"{layout} {shape} {horizon}"] = values.flatten().tolist()
+        decoding = vars(forecaster).get("_kept_decoding")
+        found["why not"] += sorted(decoding._told) if decoding is not None else ["there is none"]
+    return found
+
+
+def eager_forecasts(tree: Any) -> Any:
+    """Not a probe of sameness to the bit: means, samples, and samples without a cache, for the same seed."""
+    found: dict[str, list[float]] = {}
+    layouts = ("torch", "xformers") if tree.module("model.attention").XFORMERS_AVAILABLE else ("torch",)
+    drawn = {"num_samples": 4, "samples_per_batch": 2}
+    for layout in layouts:
+        forecaster = tree.module("inference.forecaster").TotoForecaster(tree.model(layout=layout).model)
+        if hasattr(type(forecaster), "sampler"):
+            forecaster.sampler = "seed-exact"
+        for shape, horizon, how in (
+            ((64, 1), 8, {}),
+            ((50, 3), 40, {}),
+            ((50, 2), 40, drawn),
+            ((64, 1), 8, drawn),
+            ((50, 2), 20, {**drawn, "use_kv_cache": False}),
+        ):
+            torch.manual_seed(5)
+            result = forecaster.forecast(tree.series(*shape), horizon, **how)
+            values = result.mean if result.samples is None else result.samples
+            found[f"{layout} {shape} {horizon} {how}"] = values.flatten().tolist()
+    return found
+
+
 @probe
 def copied_and_pickled_model(tree: Any) -> Any:
     model = tree.model()

@@ -1,7 +1,8 @@
 """Child process: imports one tree after another and forecasts with each. Torch is imported once.
 
 Reads one JSON request a line on stdin: ``{"root", "package", "sys_path"}``, optionally ``"probe"`` (the name of a
-function of ``probes.py``). Answers one JSON line: ``{"outputs": {case: sha256}}``, ``{"value": ...}`` or ``{"error"}``.
+function) of ``"module"`` (by default ``probes``). Answers one JSON line: ``{"outputs": {case: sha256}}``,
+``{"value": ...}`` or ``{"error"}``.
 """
 
 from __future__ import annotations
@@ -142,9 +143,8 @@ def answer(request: dict[str, str]) -> dict[str, Any]:
     try:
         with Tree(request["root"], request["package"], request["sys_path"]) as tree:
             if "probe" in request:
-                from tests.variations import probes
-
-                return {"value": getattr(probes, request["probe"])(tree)}
+                module = importlib.import_module(f"tests.variations.{request.get('module', 'probes')}")
+                return {"value": getattr(module, request["probe"])(tree)}
             return {"outputs": outputs(tree)}
     except BaseException:
         return {"error": traceback.format_exc(limit=-6)}

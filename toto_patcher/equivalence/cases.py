@@ -1,102 +1,16 @@
-"""The named cases that the ladder runs: frozen data, readable without torch."""
+"""The named cases that the ladder runs on every tree: frozen data, readable without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["teacher", "point", "samples", "cache", "attention"]
-Precision = Literal["float32", "bfloat16", "autocast"]
-Layout = Literal["heads-first", "sequence-first"]
+from toto_patcher.equivalence.case import ABILITIES, EXOGENOUS, SIXTEEN_BIT_SAMPLES, VARIATE_LABELS, Case, Length, Turn
+from toto_patcher.equivalence.decoder_cases import DECODER_CASES
 
-EXOGENOUS = "exogenous"
-VARIATE_LABELS = "variate-labels"
-# Upstream draws samples in the dtype of the model, and torch draws Gamma variates in 16 bits on some devices only.
-SIXTEEN_BIT_SAMPLES = "16-bit-samples"
-ABILITIES = (EXOGENOUS, VARIATE_LABELS, SIXTEEN_BIT_SAMPLES)
-
-
-@dataclass(frozen=True)
-class Length:
-    """A number of time steps, as patches of the model at hand plus single points (which may be negative)."""
-
-    patches: int = 0
-    points: int = 0
-
-    def steps(self, patch_size: int) -> int:
-        """The number of time steps for a patch size."""
-        return self.patches * patch_size + self.points
-
-
-@dataclass(frozen=True)
-class Case:
-    """One run whose outputs are compared.
-
-    Attributes:
-        name: unique; what reports name.
-        kind: ``teacher``: distribution parameters of every patch while known data is fed. ``point``: mean forecasts.
-            ``samples``: sampled forecasts under a seed. ``cache``: the public methods of ``KVCache``. ``attention``:
-            one time-wise attention layer driven alone with a cache.
-        batch: series in a batch.
-        variates: variates of a series.
-        context: history; where it is no multiple of the patch it gets padded at the left.
-        horizons: forecasts made one after the other by the same forecaster; for ``teacher``, patches fed after the
-            context.
-        gaps: the padding mask hides stretches inside the context.
-        groups: the id mask has several groups of variates.
-        exogenous: known future variables, the last so many variates.
-        labels: variate labels are enabled.
-        use_cache: with or without the KV cache.
-        reuse: the cache is first filled with other data and reset.
-        precision: of weights and inputs; ``autocast`` keeps both in float32 and computes in bfloat16.
-        layout: of attention; ``sequence-first`` is what xformers uses.
-        space_first: space-wise and time-wise layers alternate, beginning with space.
-        samples: drawn per series (``samples``).
-        samples_per_batch: of which so many at once.
-        training: the layer is in training mode, so dropout acts (``attention``).
-        quick: part of the quick run.
-        base: also run on the base shape and on real checkpoints.
-        compiled: also run compiled.
-    """
-
-    name: str
-    kind: Kind
-    batch: int = 1
-    variates: int = 1
-    context: Length = Length(4)
-    horizons: tuple[Length, ...] = (Length(3),)
-    gaps: bool = False
-    groups: bool = False
-    exogenous: int = 0
-    labels: bool = False
-    use_cache: bool = True
-    reuse: bool = False
-    precision: Precision = "float32"
-    layout: Layout = "heads-first"
-    space_first: bool = False
-    samples: int = 8
-    samples_per_batch: int = 4
-    training: bool = False
-    quick: bool = False
-    base: bool = False
-    compiled: bool = False
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the tree and the device must be able to do, of ``ABILITIES``."""
-        wanted = (
-            (EXOGENOUS, self.exogenous > 0),
-            (VARIATE_LABELS, self.labels),
-            (SIXTEEN_BIT_SAMPLES, self.kind == "samples" and self.sixteen_bit),
-        )
-        return frozenset(name for name, needed in wanted if needed)
-
-    @property
-    def sixteen_bit(self) -> bool:
-        """Whether the arithmetic is in bfloat16."""
-        return self.precision != "float32"
-
+__all__ = [
+    "ABILITIES", "ALL", "BY_NAME", "CASES", "EXOGENOUS", "SIXTEEN_BIT_SAMPLES", "VARIATE_LABELS", "Case", "Length",
+    "Turn", "by_name", "select",
+]  # fmt: skip
 
 _BELOW, _AT, _ABOVE, _MANY = Length(0, 5), Length(1), Length(1, 3), Length(6)
 _RAGGED = Length(4, 7)
@@ -137,7 +51,7 @@ CASES: tuple[Case, ...] = (
     Case("point-exogenous", "point", 2, 3, _RAGGED, (Length(2, 3),), exogenous=2, quick=True, base=True),
     Case("point-labels", "point", 1, 3, horizons=(Length(3),), exogenous=1, labels=True, base=True),
     Case("samples-two-batches", "samples", horizons=(_ABOVE,), quick=True, base=True),
-    Case("samples-batch-gaps", "samples", 3, 3, _RAGGED, (Length(2),), gaps=True),
+    Case("samples-batch-gaps", "samples", 3, 3, _RAGGED, (Length(2),), gaps=True, quick=True),
     Case("samples-groups", "samples", 1, 7, horizons=(_ABOVE,), groups=True, quick=True),
     Case("samples-two-horizons", "samples", 1, 3, horizons=(_MANY, _BELOW), base=True),
     Case("samples-uncached", "samples", 1, 3, horizons=(_ABOVE,), use_cache=False),
@@ -163,21 +77,32 @@ CASES: tuple[Case, ...] = (
     Case("compiled-labels", "point", 1, 3, horizons=(_MANY, _AT), exogenous=1, labels=True, compiled=True),
 )
 
-BY_NAME = {case.name: case for case in CASES}
+ALL = (*CASES, *DECODER_CASES)
+BY_NAME = {case.name: case for case in ALL}
 
 
-def select(*, quick: bool = False, base: bool = False, able: Collection[str] = ABILITIES) -> tuple[Case, ...]:
+def select(
+    *,
+    quick: bool = False,
+    base: bool = False,
+    able: Collection[str] = ABILITIES,
+    decoder: bool = False,
+    sampler: bool = False,
+) -> tuple[Case, ...]:
     """The cases of a run.
 
     Args:
         quick: only those of the quick run.
         base: only those that also run on large models.
         able: what the tree can do; cases that need more are left out.
+        decoder: the tree's forecaster has a decoder of its own.
+        sampler: it draws with random numbers of its own, so that only the distributions can be compared.
     """
     return tuple(
         case
-        for case in CASES
+        for case in ALL
         if (case.quick or not quick) and (case.base or not base) and case.needs <= frozenset(able)
+        if decoder or not case.decoder or (sampler and case.kind == "draws" and not (case.compiled or case.rows))
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toto_patcher.equivalence.worker import FAILURE_FILE, Job
+from toto_patcher.equivalence.worker import CHECKPOINT_FILE, FAILURE_FILE, Job
 
 WORKER = "toto_patcher.equivalence.worker"
 
@@ -25,11 +25,13 @@ class Outcome:
         facts: its ``facts.json``; empty when it ended before writing it.
         arrays: its ``arrays.npz``.
         failure: the end of what it wrote to stderr, when it ended early.
+        unusable_checkpoint: why the checkpoint could not be loaded, when that is why it ended early.
     """
 
     facts: Mapping[str, Any]
     arrays: Mapping[str, Any]
     failure: str = ""
+    unusable_checkpoint: str = ""
 
 
 class Child:
@@ -84,8 +86,10 @@ def _read_outcome(out: Path, failure: str) -> Outcome:
     import numpy as np
 
     if not (out / "facts.json").is_file():
-        own = out / FAILURE_FILE
-        return Outcome({}, {}, own.read_text() if own.is_file() else failure)
+        own, checkpoint = (
+            path.read_text() if path.is_file() else "" for path in (out / FAILURE_FILE, out / CHECKPOINT_FILE)
+        )
+        return Outcome({}, {}, own or failure, checkpoint)
     facts = json.loads((out / "facts.json").read_text())
     with np.load(out / "arrays.npz", allow_pickle=False) as stored:
         return Outcome(facts, {key: stored[key] for key in stored.files})

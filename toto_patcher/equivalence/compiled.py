@@ -6,13 +6,15 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch._dynamo
 from torch._dynamo.utils import counters, get_compilation_metrics, set_compilation_metrics_limit
 
-from toto_patcher.equivalence.cases import Case, Length
+from toto_patcher.equivalence.case import Case, Length, Turn
+from toto_patcher.equivalence.decoders import has_decoder
 from toto_patcher.equivalence.runs import Arrays, Runner
 
 WARM_UP_FORECASTS = 2
@@ -48,7 +50,7 @@ class _LimitWatch(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Counts a record that names the limit by one of its two names."""
-        text = str(record.msg)
+        text = record.getMessage()
         self.hits += "recompile_limit" in text or "cache_size_limit" in text
 
 
@@ -63,8 +65,24 @@ def _watching() -> Iterator[_LimitWatch]:
         logger.removeHandler(watch)
 
 
-def _compile(model: Any, backend: str, mode: str) -> Any:
-    return torch.compile(model, mode=mode) if backend == "inductor" else torch.compile(model, backend=backend)
+def _compiling_forecaster(runner: Runner, case: Case, backend: str, mode: str) -> Any:
+    """A forecaster that compiles, in the way the tree offers: its own, the model's, or torch's."""
+    options = {"mode": mode} if backend == "inductor" else {"mode": None, "backend": backend}
+    model = runner.model(case)
+    if has_decoder(runner.tree):
+        return runner.tree.forecaster(model).compile(**options)
+    if "compile" in vars(runner.tree.model):
+        # As Toto holds its backbone; a Toto of its own would load the weights once more.
+        runner.tree.model.compile(SimpleNamespace(model=model), **options)
+        return runner.tree.forecaster(model)
+    return runner.tree.forecaster(torch.compile(model, **options))
+
+
+def _warm_up(case: Case, decoder: bool) -> Turn:
+    """A forecast after which nothing may be compiled again: a decoder compiles for capacities, not for horizons."""
+    if not decoder:
+        return Turn(WARM_UP_HORIZON)
+    return max(case.forecasts, key=lambda turn: (turn.horizon.patches, turn.horizon.points))
 
 
 def _compilations() -> int:
@@ -78,7 +96,7 @@ def run(runner: Runner, case: Case, backend: str, mode: str) -> tuple[Arrays, di
 
     Args:
         runner: the tree and the checkpoint.
-        case: of kind ``point`` or ``samples``.
+        case: of kind ``point`` or ``draws``.
         backend: of ``torch.compile``: ``inductor``, or ``eager`` to capture graphs and run them as they are.
         mode: of ``torch.compile``; Inductor's alone.
     """
@@ -86,18 +104,17 @@ def run(runner: Runner, case: Case, backend: str, mode: str) -> tuple[Arrays, di
     set_compilation_metrics_limit(100_000)
     counters.clear()
     before = _compilations()
-    with runner.layout(case), runner.checks(case), runner.arithmetic(case), _watching() as watch:
-        model = runner.model(case)
-        forecaster = runner.tree.forecaster(_compile(model, backend, mode))
-        dtype = runner.dtype(case)
+    seed = next(iter(runner.seeds.get(case.kind, ())), None)
+    with (
+        runner.layout(case), runner.checks(case), runner.arithmetic(case), runner.watch.case(case), _watching() as watch
+    ):  # fmt: skip
+        forecaster = _compiling_forecaster(runner, case, backend, mode)
+        dtype, warm_up = runner.dtype(case), _warm_up(case, has_decoder(runner.tree))
         for _ in range(WARM_UP_FORECASTS):
-            runner.one_forecast(case, forecaster, WARM_UP_HORIZON, dtype)
+            runner.one_forecast(case, warm_up, forecaster, dtype, seed)
         warm = _compilations()
-        arrays = {
-            f"{case.name}|{name}": array
-            for number, horizon in enumerate(case.horizons)
-            for name, array in runner.one_forecast(case, forecaster, horizon, dtype, str(number)).items()
-        }
+        made = runner.forecasts(case, forecaster, dtype, seed)
+        arrays = {f"{case.name}|{name}": array for name, array in made.items()}
     counts = Counts(
         graphs=counters["stats"]["unique_graphs"],
         breaks=sum(counters["graph_break"].values()),

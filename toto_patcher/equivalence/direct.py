@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toto_patcher.equivalence.cases import Case
+from toto_patcher.equivalence.case import Case
 
 Arrays = dict[str, npt.NDArray[Any]]
 _ROOM = 7

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from toto_patcher.equivalence.cases import Case
+from toto_patcher.equivalence.case import Case
 
 INTERVAL_SECONDS = 60
 
@@ -46,13 +46,14 @@ class Inputs:
         )
 
 
-def make(case: Case, steps: int, context: int, salt: str = "") -> Inputs:
+def make(case: Case, steps: int, context: int, salt: str = "", blank: int = 0) -> Inputs:
     """The series of a case: waves of several periods on a random walk, each variate on its own level and scale.
 
     Args:
-        case: gives batch, variates, gaps and groups.
+        case: gives batch, variates, gaps, slope and groups.
         steps: length.
         context: gaps stay inside the first so many steps.
+        blank: so many steps at the beginning are hidden.
         salt: another one gives other data of the same form.
     """
     random = np.random.default_rng(zlib.crc32(f"{case.name}/{salt}".encode()))
@@ -64,12 +65,18 @@ def make(case: Case, steps: int, context: int, salt: str = "") -> Inputs:
     )
     walk = 0.2 * random.standard_normal((case.batch, case.variates, steps)).cumsum(-1)
     series = random.uniform(-3, 3, shape) + random.uniform(0.5, 4.0, shape) * (waves + walk)
+    if case.steep:
+        powers = np.zeros(case.variates)
+        powers[:2] = [6.0, -6.0][: case.variates]
+        series *= 10.0 ** (powers[None, :, None] * time / steps)
+    series *= case.level
     mask = np.ones(series.shape, dtype=np.bool_)
     if case.gaps:
         mask &= random.uniform(size=series.shape) > 0.1
         start = context // 3
         mask[-1, -1, start : start + max(1, context // 4)] = False
         mask[..., context:] = True
+    mask[..., :blank] = False
     groups = (np.arange(case.variates) * 3 // max(case.variates, 3)) if case.groups else np.zeros(case.variates)
     ids = np.broadcast_to(groups.astype(np.int32)[None, :, None], series.shape).copy()
     return Inputs(np.where(mask, series, 0.0), mask, ids)

@@ -1,12 +1,13 @@
 """The equivalence ladder: runs original and patched in their own processes and checks that the outputs are the same.
 
-Steps 1 to 4 and 6 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a
-seed, and the compiled model. Importing this module imports neither torch nor numpy.
+Steps 1 to 6 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a seed,
+samples as distributions, and the compiled model. Importing this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import tempfile
 import threading
 import time
@@ -56,17 +57,27 @@ def run(
         device: where to run.
 
     Raises:
-        UsageError: torch is not installed, or the checkpoint is not there.
+        UsageError: torch is not installed, or the checkpoint is not there or cannot be loaded.
         RefusedError: the original itself does not run, so there is nothing to compare with.
     """
     _require_runtime(checkpoint)
-    from toto_patcher.equivalence import verdicts
+    from toto_patcher.equivalence import origins, verdicts
 
     started = time.monotonic()
     shapes = [CHECKPOINT] if checkpoint else ["tiny"] if quick else ["tiny", "base"]
     with tempfile.TemporaryDirectory(prefix="toto-patch-ladder-") as name:
         folder = Path(name)
-        plan = _Plan(folder, shapes, quick, checkpoint, (backend or ("eager" if quick else "inductor"), mode), device)
+        compiler = (backend or ("eager" if quick else "inductor"), mode)
+        plan = _Plan(
+            folder,
+            shapes,
+            quick,
+            checkpoint,
+            compiler,
+            device,
+            origins.has_decoder(patched_root),
+            origins.has_sampler(patched_root),
+        )
         roles = {
             verdicts.ORIGINAL: plan.jobs(verdicts.ORIGINAL, original_root, eager=True, reference=True),
             verdicts.PATCHED: plan.jobs(verdicts.PATCHED, patched_root, eager=True),
@@ -84,8 +95,14 @@ def run(
             for child in children.values():
                 child.stop()
         by_shape = {shape: {role: outcomes[role][number] for role in roles} for number, shape in enumerate(shapes)}
+        if checkpoint and (failure := outcomes[verdicts.ORIGINAL][0].unusable_checkpoint):
+            raise UsageError(f"the checkpoint cannot be loaded: {failure}", path=checkpoint, hint=_FITTING)
         checks, facts = verdicts.judge(original_root, patched_root, by_shape, expected)
+    facts["checkpoint"] = str(checkpoint.resolve()) if checkpoint else None
     return LadderReport(tuple(checks), quick, facts, time.monotonic() - started)
+
+
+_FITTING = "Give a checkpoint of Toto 1.0 that this release of Toto loads, complete and as it was saved."
 
 
 def _require_runtime(checkpoint: Path | None) -> None:
@@ -103,6 +120,17 @@ def _require_runtime(checkpoint: Path | None) -> None:
                     path=checkpoint,
                     hint="Give the folder that holds config.json and model.safetensors.",
                 )
+        _require_configuration(checkpoint / "config.json")
+
+
+def _require_configuration(path: Path) -> None:
+    try:
+        if not isinstance(json.loads(path.read_bytes()), dict):
+            raise UsageError("is not a configuration: there is no JSON object in it", path=path, hint=_FITTING)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"is not JSON: {error.msg}", path=path, line=error.lineno, hint=_FITTING) from error
+    except UnicodeDecodeError as error:
+        raise UsageError("is not JSON: it is not text", path=path, hint=_FITTING) from error
 
 
 class _Plan:
@@ -116,7 +144,11 @@ class _Plan:
         checkpoint: Path | None,
         compiler: tuple[str, str],
         device: str,
+        decoder: bool,
+        sampler: bool,
     ) -> None:
+        self._sampler = sampler
+        self._decoder = decoder
         self._folder, self._shapes, self._quick = folder, shapes, quick
         self._checkpoint, (self._backend, self._mode), self._device = checkpoint, compiler, device
 
@@ -128,7 +160,7 @@ class _Plan:
         for shape in self._shapes:
             out = self._folder / role / shape
             out.mkdir(parents=True)
-            cases = select(quick=self._quick, base=shape != "tiny")
+            cases = select(quick=self._quick, base=shape != "tiny", decoder=self._decoder, sampler=self._sampler)
             found.append(
                 Job(
                     root=str(root.resolve()),
@@ -137,13 +169,23 @@ class _Plan:
                     checkpoint=str(self._checkpoint.resolve()) if self._checkpoint else "",
                     eager=_names(cases) if eager else [],
                     reference=_names(c for c in cases if c.kind in ("teacher", "point")) if reference else [],
-                    compiled=_names(c for c in cases if c.compiled) if compiled else [],
+                    compiled=_names(filter(self._is_compiled, cases)) if compiled else [],
+                    seeds=seeds(original=reference, decoder=self._decoder),
                     mode=self._mode,
                     backend=self._backend,
                     device=self._device,
                 )
             )
         return found
+
+    def _is_compiled(self, case: Case) -> bool:
+        """In the quick run a decoder is compiled once, for its own case: compiling takes longest."""
+        return case.compiled and (case.decoder or not (self._quick and self._decoder))
+
+
+def seeds(*, original: bool, decoder: bool) -> dict[str, list[int]]:
+    """What a child samples under: both trees the same for samples that must agree, others for those that must not."""
+    return {"samples": [7, 8] if decoder else [7], "draws": [11, 12] if original else [13]}
 
 
 def _names(cases: Iterable[Case]) -> list[str]:

@@ -1,13 +1,14 @@
 """Runs cases on an imported tree. Only for child processes.
 
 Every array is stored under ``case|scoring|tensor``. The scoring says how original and patched are compared: ``scored``
-against a float64 reference, ``direct`` with each other, ``seeded`` samples, ``exact`` to the bit.
+against a float64 reference, ``direct`` with each other, ``seeded`` samples, ``drawn`` samples as
+distributions, ``exact`` to the bit.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,30 @@ import numpy.typing as npt
 import torch
 
 from toto_patcher.equivalence import inputs, models, standin
-from toto_patcher.equivalence.cases import EXOGENOUS, SIXTEEN_BIT_SAMPLES, Case, Length
+from toto_patcher.equivalence.case import EXOGENOUS, SIXTEEN_BIT_SAMPLES, Case, Length, Turn
+from toto_patcher.equivalence.decoders import Watch, every_patch, last_patch_only, reweight, seed_exact
 from toto_patcher.equivalence.direct import drive_attention, drive_cache
 from toto_patcher.equivalence.tree import Tree
 
 Arrays = dict[str, npt.NDArray[Any]]
-SEED = 7
 
 
 class Runner:
-    """Runs cases on one tree and one checkpoint; keeps the models it loaded."""
+    """Runs cases on one tree and one checkpoint; keeps the models it loaded.
 
-    def __init__(self, tree: Tree, checkpoint: Path, device: str = "cpu") -> None:
+    Attributes:
+        seeds: for each kind of case that samples, those to sample under.
+        watch: notes the forecasts that a decoder left to upstream's code.
+    """
+
+    def __init__(
+        self, tree: Tree, checkpoint: Path, device: str = "cpu", seeds: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self.tree = tree
         self.checkpoint = checkpoint
         self.device = torch.device(device)
+        self.seeds = seeds or {}
+        self.watch = Watch(tree)
         self._models: dict[tuple[object, ...], Any] = {}
         self.able = [*tree.abilities(), *_device_abilities(self.device)]
 
@@ -41,10 +51,11 @@ class Runner:
             "teacher": self._teacher,
             "point": self.forecast,
             "samples": self.forecast,
+            "draws": self.forecast,
             "cache": drive_cache,
             "attention": drive_attention,
         }
-        with self.layout(case), self.checks(case), torch.no_grad():
+        with self.layout(case), self.checks(case), self.watch.case(case), torch.no_grad():
             model = self.model(case, reference=reference)
             with self.arithmetic(case, reference):
                 arrays = run[case.kind](case, model, self.dtype(case, reference))
@@ -81,13 +92,15 @@ class Runner:
 
     def model(self, case: Case, *, reference: bool = False) -> Any:
         """The backbone, in evaluation mode, in the case's layout and precision."""
-        key = (self.dtype(case, reference), case.layout, case.space_first, case.labels)
+        key: tuple[Any, ...] = (self.dtype(case, reference), case.layout, case.space_first, case.labels)
+        key += (case.scale_exponent, case.name if case.turns or case.compiled else "")
         if key not in self._models:
             options: dict[str, Any] = {"use_memory_efficient_attention": case.layout == "sequence-first"}
             if case.space_first:
                 options |= {"spacewise_first": True, "spacewise_every_n_layers": 2}
             loaded = self.tree.model.load_from_checkpoint(str(self.checkpoint), str(self.device), **options)
             backbone = loaded.model
+            backbone.scaler.scale_factor_exponent = case.scale_exponent or backbone.scaler.scale_factor_exponent
             if case.labels:
                 backbone.enable_variate_labels()
                 for name in ("target_variate_label", "exogenous_variate_label"):
@@ -106,6 +119,28 @@ class Runner:
         context = Length(*_whole(case.context, patch)).steps(patch)
         fed = inputs.make(case, case.context.steps(patch) + case.horizons[0].steps(patch), case.context.steps(patch))
         fed = fed.left_padded(patch)
+        outputs, cache, steps = self._taught(case, model, fed, context, dtype)
+        # What a forecast looks at: the last patch of every call, which is all that some trees give.
+        only = case.use_cache and last_patch_only(model)
+        arrays = {f"scored|last {name}": array for name, array in _joined(outputs, 0 if only else patch).items()}
+        arrays["exact|steps of the scaler"] = np.array(steps)
+        if only:
+            with every_patch(model):
+                outputs, cache, _ = self._taught(case, model, fed, context, dtype)
+        arrays |= {f"scored|{name}": array for name, array in _joined(outputs).items()}
+        if cache is not None:
+            first = next(i for i, layer in enumerate(model.transformer.layers) if layer.attention_axis.name == "TIME")
+            keys, values = cache[first]
+            arrays |= {"direct|cached keys": _numpy(keys), "direct|cached values": _numpy(values)}
+            lengths = [int(cache.seq_len(index)) for index in range(len(model.transformer.layers))]
+            arrays["exact|cached lengths"] = np.array(lengths)
+        return arrays
+
+    def _taught(
+        self, case: Case, model: Any, fed: inputs.Inputs, context: int, dtype: torch.dtype
+    ) -> tuple[list[Arrays], Any, list[int]]:
+        """Parameters of the distribution for each call, the cache, and for each call how far the scaler's reach."""
+        patch = model.patch_embed.patch_size
         cache = None
         if case.use_cache:
             cache = model.allocate_kv_cache(case.batch, case.variates, fed.steps + patch, self.device, dtype)
@@ -115,22 +150,12 @@ class Runner:
                     pass
                 cache.reset()
         ends = range(context, fed.steps + 1, patch) if case.use_cache else (fed.steps,)
-        outputs = list(self._steps(case, model, fed, ends, cache, dtype))
-        arrays: Arrays = {}
-        for name in outputs[0]:
-            axis = 2
-            arrays[f"scored|{name}"] = np.concatenate([output[name] for output in outputs], axis=axis)
-        if cache is not None:
-            first = next(i for i, layer in enumerate(model.transformer.layers) if layer.attention_axis.name == "TIME")
-            keys, values = cache[first]
-            arrays |= {"direct|cached keys": _numpy(keys), "direct|cached values": _numpy(values)}
-            lengths = [int(cache.seq_len(index)) for index in range(len(model.transformer.layers))]
-            arrays["exact|cached lengths"] = np.array(lengths)
-        return arrays
+        calls = list(self._steps(case, model, fed, ends, cache, dtype))
+        return [parameters for parameters, _ in calls], cache, [steps for _, steps in calls]
 
     def _steps(
         self, case: Case, model: Any, fed: inputs.Inputs, ends: Any, cache: Any, dtype: torch.dtype
-    ) -> Iterator[Arrays]:
+    ) -> Iterator[tuple[Arrays, int]]:
         first = None
         for end in ends:
             first = end if first is None else first
@@ -144,24 +169,39 @@ class Runner:
                 scaling_prefix_length=first,
                 **extra,
             )
-            yield _parameters(*output[:3])
+            yield _parameters(*output[:3]), int(output[1].shape[-1])
 
     def forecast(self, case: Case, model: Any, dtype: torch.dtype) -> Arrays:
-        """Forecasts over the case's horizons, one after the other, by one forecaster."""
-        forecaster = self.tree.forecaster(model)
-        return {
-            name: array
-            for number, horizon in enumerate(case.horizons)
-            for name, array in self.one_forecast(case, forecaster, horizon, dtype, str(number)).items()
-        }
+        """The case's forecasts, one after the other, by a forecaster for each seed."""
+        arrays: Arrays = {}
+        for number, seed in enumerate(self.seeds.get(case.kind, (None,))):
+            forecaster = self.tree.forecaster(model)
+            found = self.forecasts(case, forecaster, dtype, seed)
+            arrays |= found if seed is None else {f"{name} seed {number}": array for name, array in found.items()}
+        return arrays
+
+    def forecasts(self, case: Case, forecaster: Any, dtype: torch.dtype, seed: int | None) -> Arrays:
+        """The case's forecasts by this forecaster."""
+        if case.kind == "samples":
+            seed_exact(forecaster)
+        arrays: Arrays = {}
+        kept: dict[str, torch.Tensor] = {}
+        for number, turn in enumerate(case.forecasts):
+            if turn.reweighted:
+                reweight(forecaster.model)
+            name, values = self.one_forecast(case, turn, forecaster, dtype, seed)
+            kept[f"{name} {number}"] = values
+            if not case.decoder:  # a decoder's results must outlive the next forecast
+                arrays |= {name: _numpy(kept.pop(name)) for name in tuple(kept)}
+        return arrays | {name: _numpy(values) for name, values in kept.items()}
 
     def one_forecast(
-        self, case: Case, forecaster: Any, horizon: Length, dtype: torch.dtype, label: str = "0"
-    ) -> Arrays:
-        """One forecast: the mean, and the samples if the case draws any."""
-        patch = forecaster.model.patch_embed.patch_size
-        context, steps = case.context.steps(patch), horizon.steps(patch)
-        full = inputs.make(case, context + steps, context)
+        self, case: Case, turn: Turn, forecaster: Any, dtype: torch.dtype, seed: int | None
+    ) -> tuple[str, torch.Tensor]:
+        """One forecast, and what it is called: the mean, or the samples if the case draws any."""
+        patch, case = forecaster.model.patch_embed.patch_size, case.at(turn)
+        context, steps = case.context.steps(patch), turn.horizon.steps(patch)
+        full = inputs.make(case, context + steps, context, turn.salt, case.blank.steps(patch))
         known = full.slice(0, context)
         time = np.arange(context, dtype=np.int64) * inputs.INTERVAL_SECONDS
         extra = {"num_exogenous_variables": case.exogenous} if case.exogenous else {}
@@ -177,11 +217,12 @@ class Runner:
         if case.exogenous:
             future = full.slice(context, context + steps).series[:, -case.exogenous :]
             options["future_exogenous_variables"] = self._tensor(future, dtype)
-        if case.kind == "point":
-            return {f"scored|mean {label}": _numpy(forecaster.forecast(series, steps, **options).mean)}
-        torch.manual_seed(SEED)
+        if seed is None:
+            return "scored|mean", forecaster.forecast(series, steps, **options).mean
+        torch.manual_seed(seed)
         options |= {"num_samples": case.samples, "samples_per_batch": case.samples_per_batch}
-        return {f"seeded|samples {label}": _numpy(forecaster.forecast(series, steps, **options).samples)}
+        scoring = "seeded" if case.kind == "samples" else "drawn"
+        return f"{scoring}|samples", forecaster.forecast(series, steps, **options).samples
 
 
 def _device_abilities(device: torch.device) -> list[str]:
@@ -200,6 +241,11 @@ def _numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     # Outputs that are taken over by the next replay of a graph must be copied here.
     wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     return tensor.detach().to("cpu", wide, copy=True).numpy()
+
+
+def _joined(outputs: Sequence[Arrays], last: int = 0) -> Arrays:
+    """The outputs of several calls one after the other in time; of each only so many last steps, if any are given."""
+    return {name: np.concatenate([output[name][:, :, -last:] for output in outputs], axis=2) for name in outputs[0]}
 
 
 def _parameters(distribution: Any, loc: torch.Tensor, scale: torch.Tensor) -> Arrays:

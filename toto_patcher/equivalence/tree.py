@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.equivalence.cases import EXOGENOUS, VARIATE_LABELS
+from toto_patcher.equivalence.case import EXOGENOUS, VARIATE_LABELS
 from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.checkout import Checkout, parse_syntax
+from toto_patcher.patching.checkout import Checkout
+from toto_patcher.patching.syntax import parse_syntax
 
 MODEL, FORECASTER, SERIES = "Toto", "TotoForecaster", "MaskedTimeseries"
 

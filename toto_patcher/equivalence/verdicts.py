@@ -7,22 +7,19 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.equivalence import scoring
+from toto_patcher.equivalence import drawn, origins, scoring
 from toto_patcher.equivalence.cases import BY_NAME, Case
 from toto_patcher.equivalence.children import Outcome
+from toto_patcher.equivalence.origins import COUNT, Outcomes
 from toto_patcher.equivalence.report import Check
 from toto_patcher.equivalence.scoring import Score
-from toto_patcher.errors import RefusedError
-from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.checkout import Checkout
 
 ORIGINAL, PATCHED, COMPILED = "original", "patched", "compiled"
-Outcomes = Mapping[str, Outcome]
 
 RATIO = "times the original's error"
 OF_ALLOWED = "of the rounding allowed"
-COUNT = "count"
 COUNTERS = {
+    "breaks": "graph breaks",
     "recompilations": "compilations after a warm-up of two forecasts",
     "cudagraph_skips": "graphs that could not run as CUDA graphs",
     "limit_hits": "frames that hit the recompile limit",
@@ -41,69 +38,18 @@ def judge(
         RefusedError: the original did not run.
     """
     for outcomes in by_shape.values():
-        _require_original(outcomes[ORIGINAL])
-    checks = [_trees(original_root, patched_root, expected), _processes(original_root, patched_root, by_shape)]
+        origins.require_original(outcomes[ORIGINAL])
+    roots = {ORIGINAL: original_root, PATCHED: patched_root, COMPILED: patched_root}
+    checks = [origins.trees(original_root, patched_root, expected), origins.processes(roots, by_shape)]
+    counted = origins.promises_no_recompilation(original_root, patched_root)
     for shape, outcomes in by_shape.items():
         broken = [role for role, outcome in outcomes.items() if not outcome.facts]
         checks += [_crashed(role, shape, outcomes[role]) for role in broken]
         if PATCHED in outcomes and PATCHED not in broken:
             checks += _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
         if COMPILED in outcomes and COMPILED not in broken:
-            checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED])
+            checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED], counted)
     return sorted(checks, key=lambda check: check.step), _facts(by_shape)
-
-
-def _require_original(outcome: Outcome) -> None:
-    failure = outcome.failure
-    if outcome.facts and outcome.facts["errors"]:
-        case, failure = next(iter(outcome.facts["errors"].items()))
-        failure = f"{case}: {failure}"
-    if failure:
-        last = failure.strip().splitlines()[-1]
-        raise RefusedError(
-            f"the original tree does not run, so there is nothing to compare with: {last}",
-            hint="Install what it needs with: pip install '.[runtime]' in a clone of toto-patch; then try a forecast.",
-        )
-
-
-def _hashes(root: Path) -> dict[PurePosixPath, str]:
-    checkout = Checkout.open(root)
-    return {path: fingerprint(checkout.read(path)) for path in checkout.sources}
-
-
-def _trees(original_root: Path, patched_root: Path, expected: Collection[PurePosixPath] | None) -> Check:
-    original, patched = _hashes(original_root), _hashes(patched_root)
-    differing = {path for path in {*original, *patched} if original.get(path) != patched.get(path)}
-    wrong = set() if expected is None else differing ^ set(expected)
-    listed = ", ".join(map(str, sorted(differing))) or "no file"
-    detail = f"differ in {listed}"
-    if wrong:
-        detail += f"; not as planned: {', '.join(map(str, sorted(wrong)))}"
-    first = str(min(wrong)) if wrong else ""
-    return Check("trees", 1, len({*original, *patched}), len(wrong), 0, COUNT, first, not wrong, detail)
-
-
-def _processes(original_root: Path, patched_root: Path, by_shape: Mapping[str, Outcomes]) -> Check:
-    """Each child imported the tree it was meant to, from files as they are on disk, in a process of its own."""
-    faults: list[str] = []
-    imported = 0
-    roots = {ORIGINAL: original_root, PATCHED: patched_root, COMPILED: patched_root}
-    for outcomes in by_shape.values():
-        alive = {role: outcome.facts for role, outcome in outcomes.items() if outcome.facts}
-        for role, facts in alive.items():
-            root = roots[role].resolve()
-            if Path(facts["root"]) != root:
-                faults.append(f"{role} ran {facts['root']}")
-            for path, digest in facts["imported"].items():
-                imported += 1
-                if fingerprint((root / path).read_bytes()) != digest:
-                    faults.append(f"{role} imported other bytes of {path}")
-            if facts["checkpoint"] != outcomes[ORIGINAL].facts["checkpoint"]:
-                faults.append(f"{role} loaded other weights")
-        if len({facts["pid"] for facts in alive.values()}) != len(alive):
-            faults.append("two trees shared a process")
-    detail = "; ".join(faults) or "each tree ran in its own process, from the files on disk, on the same weights"
-    return Check("processes", 1, imported, len(faults), 0, COUNT, faults[0] if faults else "", not faults, detail)
 
 
 def _crashed(role: str, shape: str, outcome: Outcome) -> Check:
@@ -176,6 +122,8 @@ def _eager(shape: str, original: Outcome, patched: Outcome) -> list[Check]:
         ):
             errors = _errors(patched, "eager", (kind,), sixteen)
             scores = _against_original(original, patched, scored_by, kind, sixteen)
+            if scored_by == "seeded" and patched.facts["decoder"]:
+                scores = scoring.best_of_seeds(scores)
             if scores or errors:
                 checks.append(scoring.worst(f"{title}/{shape}/{name}", step, scores, 1.0, OF_ALLOWED, errors))
     scores = [
@@ -185,11 +133,35 @@ def _eager(shape: str, original: Outcome, patched: Outcome) -> list[Check]:
         for score in _against_original(original, patched, "exact", kind, sixteen)
     ]
     errors = _errors(patched, "eager", ("cache",))
-    return [*checks, scoring.worst(f"cache-methods/{shape}", 2, scores, 0.0, "equal to the bit", errors)]
+    if scores or errors:
+        checks.append(scoring.worst(f"cache-methods/{shape}", 2, scores, 0.0, "equal to the bit", errors))
+    return [*checks, *_decoded(shape, patched), *_drawn(shape, original, patched, "eager", 5, "fast-sampler")]
 
 
-def _compiled(shape: str, original: Outcome, compiled: Outcome) -> list[Check]:
-    """Step 6."""
+def _drawn(shape: str, original: Outcome, other: Outcome, kind: str, step: int, title: str) -> Iterator[Check]:
+    """The two-sample tests, for the precisions that have cases."""
+    for sixteen, name in ((False, "float32"), (True, "bfloat16")):
+        errors = _errors(other, kind, ("draws",), sixteen)
+        found = drawn.check(f"{title}/{shape}/{name}", step, original, other, kind, sixteen, errors)
+        if found:
+            yield found
+
+
+def _decoded(shape: str, outcome: Outcome) -> Iterator[Check]:
+    """A decoder answered what it was asked, and left to upstream's code only what has to be left to it."""
+    if not outcome.facts["decoder"]:
+        return
+    left = outcome.facts["left_to_upstream"]
+    wrong = {name: reasons for name, reasons in left.items() if BY_NAME[name].use_cache == bool(reasons)}
+    first = next(iter(wrong), "")
+    detail = "each forecast was made by the decoder, without a cache by upstream's code"
+    if wrong:
+        detail = f"{first}: {'; '.join(wrong[first]) or 'decoded without a cache'}"
+    yield Check(f"decoded/{shape}", 3, len(left), len(wrong), 0, COUNT, first, not wrong, detail)
+
+
+def _compiled(shape: str, original: Outcome, compiled: Outcome, counted: bool) -> list[Check]:
+    """Step 6; what the compiler did counts where the tree promises something about it."""
     checks = []
     counts: Mapping[str, Mapping[str, int]] = compiled.facts["compiler"]
     for sixteen, name in ((False, "float32"), (True, "bfloat16")):
@@ -198,10 +170,13 @@ def _compiled(shape: str, original: Outcome, compiled: Outcome) -> list[Check]:
         if scores or errors:
             bound = scoring.FACTOR[sixteen]
             checks.append(scoring.worst(f"compiled/{shape}/{name}", 6, scores, bound, RATIO, errors))
+    checks += _drawn(shape, original, compiled, "compiled", 6, "compiled-sampler")
     has_cuda_graphs = compiled.facts["device"].startswith("cuda") and compiled.facts["backend"] == "inductor"
     for counter, meaning in COUNTERS.items():
         if counter == "cudagraph_skips" and not has_cuda_graphs:
             continue  # could not fail here, so it would prove nothing
+        if not counted or (counter == "breaks" and not compiled.facts["decoder"]):
+            continue
         found = {case: values[counter] for case, values in counts.items()}
         if found:
             case = max(found, key=lambda name: found[name])

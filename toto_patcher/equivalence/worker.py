@@ -4,7 +4,7 @@
 
 Several jobs run one after the other in one process, each with its own tree. On stdout each finished run is one line of
 JSON; ``arrays.npz`` and ``facts.json`` are in the job's folder ``out``, the facts written last. A job that could not
-run leaves ``failure.txt`` instead.
+run leaves ``failure.txt`` instead, and one whose checkpoint cannot be loaded ``checkpoint.txt`` as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toto_patcher.equivalence.runs import Runner
 
 FAILURE_FILE = "failure.txt"
+CHECKPOINT_FILE = "checkpoint.txt"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Job:
         mode: of ``torch.compile``, for Inductor.
         backend: of ``torch.compile``.
         device: where to run.
+        seeds: for each kind of case that samples, those to sample under.
     """
 
     root: str
@@ -50,6 +55,7 @@ class Job:
     mode: str = "default"
     backend: str = "inductor"
     device: str = "cpu"
+    seeds: dict[str, list[int]] = field(default_factory=lambda: {"samples": [7], "draws": [11]})
 
     def save(self) -> Path:
         """Writes the job into its own folder and returns the file."""
@@ -79,6 +85,7 @@ def execute(job: Job) -> None:
 
     from toto_patcher.equivalence import cases, models
     from toto_patcher.equivalence import tree as trees
+    from toto_patcher.equivalence.decoders import has_decoder
     from toto_patcher.equivalence.runs import Runner
 
     tree = trees.load(Path(job.root))
@@ -95,7 +102,9 @@ def execute(job: Job) -> None:
             checkpoint = models.write_checkpoint(shape, parameters, folder)
         else:
             checkpoint = models.checkpoint_fingerprints(folder)
-        runner = Runner(tree, folder, job.device)
+        runner = Runner(tree, folder, job.device, job.seeds)
+        if job.checkpoint:
+            _require_loadable(runner, Path(job.out))
         able = runner.able
         results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
         errors: dict[str, str] = {}
@@ -125,12 +134,27 @@ def execute(job: Job) -> None:
             "checkpoint": checkpoint,
             "errors": errors,
             "compiler": counts,
+            "patch": json.loads((folder / models.CONFIG_FILE).read_text())["patch_size"],
+            "decoder": has_decoder(tree),
+            "left_to_upstream": runner.watch.left,
             "backend": job.backend,
             "device": job.device,
         }
     finally:
         tree.unload()
     _write(Path(job.out), results, facts)
+
+
+def _require_loadable(runner: Runner, out: Path) -> None:
+    """Loads a user's checkpoint once, so that its fault is not taken for one of the tree."""
+    from toto_patcher.equivalence.cases import Case
+
+    try:
+        runner.model(Case("", "teacher"))
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        (out / CHECKPOINT_FILE).write_text(f"{type(error).__name__}: {lines[-1] if lines else 'no message'}")
+        raise
 
 
 def _write(out: Path, results: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toto_patcher.evidence.workloads import WORKLOADS
@@ -17,6 +17,9 @@ BASELINES = {PATCHED: UPSTREAM, LIST_INDEX_PATCHED: LIST_INDEX}
 """Which tree a tree is compared with, in the same compile mode."""
 
 TUNED = "max-autotune"
+ALONE, UP_TO = "only-", "upto-"
+ABLATION = (ALONE, UP_TO)
+"""How the trees of an ablation are called: one patch alone; the profile's patches in order up to this one."""
 
 _TREE = re.compile(r"(?P<name>[^=]+)=(?P<path>[^@]+)(@(?P<workloads>.+))?")
 
@@ -30,14 +33,21 @@ class Tree:
         path: the folder that holds the package ``toto``.
         workloads: the only workloads to run it on; empty for all.
         eager: also run it uncompiled.
-        modes: the only compile modes to run it in; empty for all.
+        modes: the only compile modes to run it in; ``None`` for all.
+        patches: what is known to be applied to it, in order.
     """
 
     name: str
     path: Path
     workloads: tuple[str, ...] = ()
     eager: bool = True
-    modes: tuple[str, ...] = ()
+    modes: tuple[str, ...] | None = None
+    patches: tuple[str, ...] = ()
+
+    @property
+    def ablation(self) -> bool:
+        """One of the trees that tell what each patch is worth; it is measured with fewer repetitions."""
+        return self.name.startswith(ABLATION)
 
     @classmethod
     def parse(cls, text: str, *, eager: bool = True) -> Tree:
@@ -85,22 +95,28 @@ class Group:
         return tuple(job for wave in self.waves for job in wave)
 
 
-def plan_groups(trees: Sequence[Tree], workloads: Sequence[str], modes: Sequence[str]) -> list[Group]:
-    """Small workloads share one group; a large one gets a group per mode, each with its own eager baseline.
+def plan_groups(
+    trees: Sequence[Tree], workloads: Sequence[str], modes: Sequence[str], *, serial: bool = False
+) -> list[Group]:
+    """Small workloads share one group; each large one gets a group, which compiles one mode after the other.
 
     Autotuning measures kernels, and takes minutes: it comes last, in a group per workload, one child at a time and
     baselines first, so that a tree compared with them finds the tuned choices in the shared cache.
+
+    Args:
+        serial: a group per workload, in which children warm up one at a time: for a few cores.
     """
     plain = [mode for mode in modes if mode != TUNED]
-    small = [name for name in workloads if not WORKLOADS[name].large]
+    together = [name for name in workloads if not WORKLOADS[name].large]
+    alone = [[name] for name in (workloads if serial else [name for name in workloads if WORKLOADS[name].large])]
     groups = []
-    if plain and small:
-        groups.append(_group(_jobs(trees, small, plain), release=False))
-    for name in workloads:
-        if WORKLOADS[name].large:
-            groups += [_group(_jobs(trees, [name], [mode]), release=True) for mode in plain]
+    if plain or TUNED not in modes:
+        for names in alone if serial else [together, *alone]:
+            groups.append(_group(_jobs(trees, names, plain), release=any(WORKLOADS[name].large for name in names)))
     if TUNED in modes:
         groups += [_group(_jobs(trees, [name], [TUNED]), release=WORKLOADS[name].large) for name in workloads]
+    if serial:
+        groups = [replace(group, waves=tuple((job,) for job in group.jobs)) for group in groups]
     return [group for group in groups if group.jobs]
 
 
@@ -110,7 +126,7 @@ def _jobs(trees: Sequence[Tree], workloads: Sequence[str], modes: Sequence[str])
         fitting = [tree for tree in trees if not tree.workloads or workload in tree.workloads]
         jobs += [Job(tree, workload, None) for tree in fitting if tree.eager]
         for mode in modes:
-            jobs += [Job(tree, workload, mode) for tree in fitting if not tree.modes or mode in tree.modes]
+            jobs += [Job(tree, workload, mode) for tree in fitting if tree.modes is None or mode in tree.modes]
     return jobs
 
 
@@ -118,6 +134,11 @@ def _group(jobs: Sequence[Job], *, release: bool) -> Group:
     eager = [job for job in jobs if job.mode is None]
     plain = [job for job in jobs if job.mode is not None and job.mode != TUNED]
     tuned = sorted((job for job in jobs if job.mode == TUNED), key=lambda job: job.tree.name in BASELINES)
-    waves = [eager, plain] if release else [eager + plain]
+    waves = [eager + plain]
+    if release:
+        waves = [
+            *([job] for job in eager),
+            *([job for job in plain if job.mode == mode] for mode in dict.fromkeys(j.mode for j in plain)),
+        ]
     waves += [[job] for job in tuned]
     return Group(tuple(tuple(wave) for wave in waves if wave), release)

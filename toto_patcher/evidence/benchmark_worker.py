@@ -14,7 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from toto_patcher.equivalence.models import SHAPES, weight
+from toto_patcher.equivalence.models import SHAPES
+from toto_patcher.evidence import benchmark_model
 from toto_patcher.evidence.workloads import WORKLOADS, Workload
 
 
@@ -22,75 +23,53 @@ class Worker:
     """Holds one forecaster and answers the parent's requests."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        tree = Path(spec["tree"]).resolve()
-        sys.path.insert(0, str(tree))
         import torch
 
+        tree = Path(spec["tree"]).resolve()
+        precision: str = spec.get("precision", "tf32")
         torch.set_num_threads(spec.get("threads", 1))
-        torch.set_float32_matmul_precision(spec.get("matmul_precision", "high"))
+        torch.set_float32_matmul_precision(benchmark_model.MATMUL_PRECISION[precision])
         self.torch = torch
         self.device = torch.device(spec["device"])
         self.workload: Workload = WORKLOADS[spec["workload"]]
         self.shape = SHAPES[spec["shape"]]
-        self.mode: str | None = spec.get("mode")
-
         self.release: bool = spec.get("release", False)
 
         from toto_patcher.evidence.compile_log import CompileLog
 
         self.log = CompileLog.install(hide=str(tree) + "/")
-        backbone = import_module("toto.model.backbone")
-        if tree not in Path(backbone.__file__ or "").resolve().parents:
-            raise RuntimeError("another package named toto shadows the tree under test")
-        model = backbone.TotoBackbone(**self.shape.config(), use_memory_efficient_attention=False).eval()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(torch.from_numpy(weight(name, parameter.shape, spec.get("seed", 0))))
-        model = model.to(self.device)
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.model = model if self.mode is None else torch.compile(model, mode=self.mode)
-        self.forecaster = import_module("toto.inference.forecaster").TotoForecaster(self.model)
-        self.inputs = self._inputs(import_module("toto.data.util.dataset").MaskedTimeseries)
-
-    def _inputs(self, series_class: Any) -> Any:
-        """A seeded random walk with a daily season, the same in every process."""
-        torch, work = self.torch, self.workload
-        generator = torch.Generator().manual_seed(1)
-        steps = torch.randn(work.variates, work.context, generator=generator).cumsum(-1)
-        season = torch.sin(torch.arange(work.context) * (2 * torch.pi / 96))
-        ones = torch.ones(work.variates, work.context)
-        stamps = torch.arange(work.context).expand(work.variates, -1) * 60
-        inputs = series_class(
-            series=(steps * 0.3 + 3 * season + 20),
-            padding_mask=ones.bool(),
-            id_mask=torch.zeros(work.variates, work.context, dtype=torch.int),
-            timestamp_seconds=stamps.contiguous(),
-            time_interval_seconds=torch.full((work.variates,), 60, dtype=torch.int),
+        mode: str | None = spec.get("mode")
+        self.setup = benchmark_model.build(tree, self.shape, mode, self.device, precision, spec.get("seed", 0))
+        self.forecaster, self.decodes = self.setup.forecaster, self.setup.decodes
+        self.inputs, self.other_inputs = (
+            benchmark_model.series(self.setup, self.workload, self.device, precision, seed) for seed in (1, 2)
         )
-        return inputs.to(self.device)
 
     def synchronize(self) -> None:
         """Waits until the device has done all it was given."""
         if self.device.type == "cuda":
             self.torch.cuda.synchronize()
 
-    def forecast(self, horizon: int | None = None) -> Any:
-        """One whole forecast, device work included."""
+    def forecast(
+        self, horizon: int | None = None, samples: tuple[int, int] | None = None, inputs: Any | None = None
+    ) -> Any:
+        """One whole forecast, device work included; the workload's own where nothing else is asked for."""
         work = self.workload
+        count, per_batch = samples or (work.samples, work.per_batch)
         result = self.forecaster.forecast(
-            self.inputs,
+            self.inputs if inputs is None else inputs,
             prediction_length=horizon or work.horizon,
-            num_samples=work.samples,
-            samples_per_batch=work.per_batch,
+            num_samples=count,
+            samples_per_batch=per_batch,
         )
         self.synchronize()
         return result
 
-    def timed(self, horizon: int | None = None) -> float:
+    def timed(self, **other: Any) -> float:
         """Milliseconds of one forecast from an idle device to an idle device."""
         self.synchronize()
         start = time.perf_counter()
-        self.forecast(horizon)
+        self.forecast(**other)
         return (time.perf_counter() - start) * 1e3
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -106,64 +85,52 @@ class Worker:
             self.forecast()
         return {"ms": [self.timed() for _ in range(repetitions)]}
 
-    def horizons(self, lengths: list[int]) -> dict[str, Any]:
-        """Forecasts at other horizons after the warm-up: what is compiled anew, and what the call costs."""
+    def variations(self) -> dict[str, Any]:
+        """Other horizons, another series, another number of samples: what is compiled anew, and what the call costs."""
+        work = self.workload
+        cases: list[tuple[str, dict[str, Any]]] = [
+            (f"horizon {length}", {"horizon": length}) for length in work.later_horizons
+        ]
+        cases.append(("another series", {"inputs": self.other_inputs}))
+        if self.decodes or work.later_samples[1] == work.per_batch:  # another batch is another shape to the others
+            cases.append((f"{work.later_samples[0]} samples", {"samples": work.later_samples}))
         rows = []
-        for length in lengths:
+        for what, other in cases:
             before = self.log.snapshot()
-            took = self.timed(length)
+            took = self.timed(**other)
             after = self.log.snapshot()
-            rows.append({"horizon": length, "ms": took, **{key: after[key] - before[key] for key in after}})
+            rows.append({"what": what, "ms": took, **{key: after[key] - before[key] for key in after}})
         return {"rows": rows, **self.log.details()}
 
     def memory(self) -> dict[str, Any]:
-        """Peak device memory of one forecast in MiB, allocated and reserved (CUDA graphs' pools are reserved)."""
+        """Peak device memory of one forecast in MiB, allocated and reserved, and what the model's weights take of it.
+
+        What earlier forecasts left in the allocator's cache goes first. CUDA graphs' pools stay reserved.
+        """
         cuda = self.torch.cuda
         if self.device.type != "cuda":
-            return {"peak_allocated_mib": None, "peak_reserved_mib": None}
+            return {"peak_allocated_mib": None, "peak_reserved_mib": None, "weights_mib": self.setup.weights_mib}
+        cuda.empty_cache()
         cuda.reset_peak_memory_stats()
         self.forecast()
         return {
             "peak_allocated_mib": cuda.max_memory_allocated() / 2**20,
             "peak_reserved_mib": cuda.max_memory_reserved() / 2**20,
+            "weights_mib": self.setup.weights_mib,
         }
 
-    def outputs(self) -> dict[str, Any]:
-        """A point forecast, and samples drawn from one seed.
-
-        The point forecast is made for as many copies of the series as a batch has samples, so that it runs the
-        shapes that are compiled already.
-        """
-        work = self.workload
-        copies = {
-            name: value.expand(work.per_batch, *value.shape).contiguous()
-            for name, value in self.inputs._asdict().items()
-            if isinstance(value, self.torch.Tensor)
-        }
-        # A single series is collated to a batch, which makes a tensor of this count; compiled code is guarded on that.
-        copies["num_exogenous_variables"] = self.torch.zeros(1, dtype=self.torch.long)
-        point = self.forecaster.forecast(self.inputs._replace(**copies), prediction_length=work.horizon).mean[:1]
-        self.torch.manual_seed(7)
-        return {"point": point.cpu(), "samples": self.forecast().samples.cpu()}
-
-    def save_outputs(self, path: str) -> dict[str, Any]:
+    def save_outputs(self, path: str, draws: int = 1) -> dict[str, Any]:
         """Keeps this process's outputs for the others to compare with."""
-        self.torch.save(self.outputs(), path)
+        from toto_patcher.evidence.benchmark_outputs import collect
+
+        self.torch.save(collect(self, draws), path)
         return {}
 
     def compare_outputs(self, path: str) -> dict[str, Any]:
-        """Largest differences from saved outputs, as a share of the reference samples' standard deviation."""
-        reference, mine = self.torch.load(path), self.outputs()
-        scale = float(reference["samples"].std())
-        difference = (mine["samples"] - reference["samples"]).abs() / scale
-        return {
-            "point": float((mine["point"] - reference["point"]).abs().max()) / scale,
-            "samples": float(difference.max()),
-            "samples_close": float((difference <= 1e-3).double().mean()),
-            "median_samples": float(
-                (mine["samples"].median(-1).values - reference["samples"].median(-1).values).abs().max() / scale
-            ),
-        }
+        """How far this process's outputs are from those saved."""
+        from toto_patcher.evidence.benchmark_outputs import collect, compare
+
+        return compare(self.torch.load(path), collect(self, 1), decodes=self.decodes)
 
     def counters(self) -> dict[str, Any]:
         """Totals of this process so far."""
@@ -175,13 +142,26 @@ class Worker:
 
         return profile(self)
 
+    def start_tracing(self) -> dict[str, Any]:
+        """Lets the profiler initialise itself, which takes seconds; several processes can do that at the same time."""
+        from toto_patcher.evidence.profiling import rehearse
+
+        rehearse(self.device)
+        return {}
+
+    def kernels(self) -> dict[str, Any]:
+        """What one warm forecast starts on the device and waits for, and how long the device works for it."""
+        from toto_patcher.evidence.profiling import count_kernels
+
+        return count_kernels(self)
+
     def hello(self) -> dict[str, Any]:
         """What this process runs, and on what."""
         torch = self.torch
         from torch._dynamo import config
 
         limits = {name: getattr(config, name) for name in ("recompile_limit", "accumulated_recompile_limit")}
-        software: dict[str, Any] = {"torch": torch.__version__, "parameters": self.parameters}
+        software: dict[str, Any] = {"torch": torch.__version__, "parameters": self.setup.parameters}
         if self.device.type == "cuda":
             software |= {
                 "gpu": torch.cuda.get_device_name(),
@@ -189,7 +169,7 @@ class Worker:
                 "cuda": torch.version.cuda,
                 "triton": import_module("triton").__version__,
             }
-        return {"software": software, "limits": limits}
+        return {"software": software, "limits": limits, "decodes": self.decodes}
 
     def answer(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carries out one request; a worker that shares the device's memory then gives back what it only caches."""

@@ -51,6 +51,8 @@ class CompileLog:
     reasons: list[str] = field(default_factory=list)
     limit_hits: Counter[str] = field(default_factory=Counter)
     skips: Counter[str] = field(default_factory=Counter)
+    recordings: int = 0
+    """CUDA graphs recorded, by torch.compile or by anybody else."""
 
     @classmethod
     def install(cls, hide: str = "") -> CompileLog:
@@ -63,7 +65,21 @@ class CompileLog:
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             logger.addHandler(handler)
+        log._count_recordings()
         return log
+
+    def _count_recordings(self) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            return
+        begin = torch.cuda.CUDAGraph.capture_begin
+
+        def counted(graph: Any, *args: Any, **kwargs: Any) -> Any:
+            self.recordings += 1
+            return begin(graph, *args, **kwargs)
+
+        torch.cuda.CUDAGraph.capture_begin = counted  # type: ignore[assignment,method-assign]
 
     def add(self, message: str) -> None:
         """Files one log message under what it reports."""
@@ -88,6 +104,7 @@ class CompileLog:
             "recompilations": sum(self.recompilations.values()),
             "limit_hits": sum(self.limit_hits.values()),
             "cudagraph_skips": int(counters["inductor"].get("cudagraph_skips", 0)),
+            "recordings": self.recordings,
         }
 
     def details(self) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from toto_patcher.evidence.spread import summarize
 from toto_patcher.evidence.workloads import WORKLOADS
 
 _COLOURS = {"upstream": "#8a8f98", "patched": "#2563eb", "list-index": "#c2410c", "list-index-patched": "#0f766e"}
+_OTHERS = ("#2563eb", "#0f766e", "#c2410c", "#7c3aed", "#a16207", "#be185d")
 
 
-def draw(document: dict[str, Any], target: Path) -> None:
+def draw(document: dict[str, Any], target: Path, *, logarithmic: bool = False) -> None:
     """One panel per workload: a bar per tree and mode, median with quartiles, into a PNG file."""
     import matplotlib
 
@@ -20,6 +21,8 @@ def draw(document: dict[str, Any], target: Path) -> None:
     from matplotlib import pyplot
 
     rows = measured(document)
+    others = [name for name in document["trees"] if name not in _COLOURS]
+    colours = {name: _OTHERS[place % len(_OTHERS)] for place, name in enumerate(others)} | _COLOURS
     workloads = [name for name in WORKLOADS if any(row["workload"] == name for row in rows)]
     figure, axes = pyplot.subplots(
         1, max(1, len(workloads)), figsize=(5.2 * max(1, len(workloads)), 4.6), squeeze=False
@@ -29,10 +32,12 @@ def draw(document: dict[str, Any], target: Path) -> None:
         for place, row in enumerate(here):
             spread = summarize(row["ms"])
             error = [[spread.median - spread.low], [spread.high - spread.median]]
-            axis.barh(place, spread.median, xerr=error, color=_COLOURS.get(row["tree"], "#666666"), capsize=2)
+            axis.barh(place, spread.median, xerr=error, color=colours[row["tree"]], capsize=2)
         axis.set_yticks(range(len(here)), [f"{NAMES.get(row['tree'], row['tree'])}\n{row['mode']}" for row in here])
         axis.tick_params(axis="y", labelsize=7)
         axis.invert_yaxis()
+        if logarithmic:
+            axis.set_xscale("log")
         axis.set_title(workload)
         axis.set_xlabel("milliseconds per forecast, median and quartiles")
     figure.suptitle(f"{document['machine'].get('gpu', 'CPU')}, torch {document['machine'].get('torch', '?')}")

@@ -1,35 +1,48 @@
 """Where one forecast's time goes, by stage of upstream's decoding loop and by kind of kernel.
 
 Stages are cut by hooks around what the loop calls (the model, the last sampling helper), so no source is changed and
-the same hooks fit every tree. Three passes: host time with the device running freely, wall time with the device drained
-at each boundary, and one pass under ``torch.profiler`` that assigns every kernel to the stage that launched it.
+the same hooks fit every tree. A forecaster that decodes by itself is one stage. Three passes: host time with the device
+running freely, wall time with the device drained at each boundary, and one pass under ``torch.profiler`` that assigns
+every kernel to the stage that launched it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from toto_patcher.evidence.benchmark_worker import Worker
+from toto_patcher.equivalence.models import Shape
+from toto_patcher.evidence.stages import APPEND, FORECAST, MODEL, SAMPLE, SETUP, STAGES, summarize
+from toto_patcher.evidence.workloads import Workload
 
-SETUP = "repeat context, allocate cache"
-MODEL = "model forward"
-SAMPLE = "distribution and sampling of the whole context"
-APPEND = "append, timestamp loop, cache reset"
-STAGES = (SETUP, MODEL, SAMPLE, APPEND)
 
-_ATTENTION = re.compile(r"fmha|flash|attention|sdpa", re.I)
-_MATMUL = re.compile(r"gemm|gemv|cutlass|cublas|nvjet|triton_tem|sm\d\d_xmma|splitk", re.I)
-_COPY = re.compile(r"memcpy|copy|cat", re.I)
-_FILL = re.compile(r"memset|fill", re.I)
+class Forecasts(Protocol):
+    """What can be profiled: a forecaster at work on a workload.
+
+    Attributes:
+        forecaster: upstream's, whose loop is cut into stages.
+        device: the torch device.
+        shape: of the model.
+        decodes: the forecaster never calls the model, so there is no loop to cut.
+    """
+
+    forecaster: Any
+    device: Any
+    workload: Workload
+    shape: Shape
+    decodes: bool
+
+    def forecast(self) -> Any:
+        """One whole forecast, device work included."""
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all it was given."""
 
 
 class Stages:
@@ -81,7 +94,7 @@ class _HookedModel:
 
 
 @contextmanager
-def _hooks(worker: Worker, stages: Stages) -> Iterator[None]:
+def _hooks(worker: Forecasts, stages: Stages) -> Iterator[None]:
     import sys
 
     forecaster = worker.forecaster
@@ -103,20 +116,20 @@ def _hooks(worker: Worker, stages: Stages) -> Iterator[None]:
         module.replace_extreme_values = clean  # type: ignore[attr-defined]
 
 
-def _run(worker: Worker, stages: Stages) -> dict[str, float]:
+def _run(worker: Forecasts, stages: Stages) -> dict[str, float]:
     worker.synchronize()
-    with _hooks(worker, stages):
-        stages.enter(SETUP)
+    with nullcontext() if worker.decodes else _hooks(worker, stages):
+        stages.enter(FORECAST if worker.decodes else SETUP)
         worker.forecast()
         stages.enter(None)
-    return {name: stages.seconds[name] * 1e3 for name in STAGES}
+    return {name: stages.seconds[name] * 1e3 for name in ((FORECAST,) if worker.decodes else STAGES)}
 
 
 def _median_of(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in STAGES}
+    return {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in runs[0]}
 
 
-def profile(worker: Worker, repetitions: int = 3) -> dict[str, Any]:
+def profile(worker: Forecasts, repetitions: int = 3) -> dict[str, Any]:
     """Profiles warm forecasts of one worker.
 
     Returns:
@@ -134,7 +147,52 @@ def profile(worker: Worker, repetitions: int = 3) -> dict[str, Any]:
     }
 
 
-def _trace(worker: Worker) -> dict[str, Any]:
+def rehearse(device: Any) -> None:
+    """Makes a trace of nothing much, for the first one of a process takes long."""
+    if device.type == "cuda":
+        import torch
+
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]):
+            torch.zeros(1, device=device).add_(1)
+            torch.cuda.synchronize()
+
+
+def count_kernels(worker: Forecasts) -> dict[str, Any]:
+    """What one warm forecast does on the device: kernels, launches, waits, and time by kind of kernel.
+
+    Host operations are not recorded, so that the trace of a forecast with many launches stays small. Nothing on a CPU.
+    """
+    if worker.device.type != "cuda":
+        return {}
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    with torch_profile(activities=[ProfilerActivity.CUDA]) as trace:
+        worker.forecast()
+    found = summarize(_events(trace))
+    kinds: dict[str, float] = defaultdict(float)
+    for by_kind in found["device_ms_by_kind"].values():
+        for kind, milliseconds in by_kind.items():
+            kinds[kind] += milliseconds
+    kernels = [{name: kernel[name] for name in ("name", "count", "ms")} for kernel in found["kernels"][:15]]
+    return {
+        "device_kernels": found["device_kernels"],
+        "device_ms": sum(kinds.values()),
+        "device_ms_by_kind": dict(kinds),
+        "runtime_calls": found["runtime_calls"],
+        "kernels": kernels,
+    }
+
+
+def _events(trace: Any) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        trace.export_chrome_trace(str(path))
+        events: list[dict[str, Any]] = json.loads(path.read_text())["traceEvents"]
+    return events
+
+
+def _trace(worker: Forecasts) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, record_function
     from torch.profiler import profile as torch_profile
 
@@ -143,10 +201,6 @@ def _trace(worker: Worker) -> dict[str, Any]:
         activities.append(ProfilerActivity.CUDA)
     with torch_profile(activities=activities) as trace:
         _run(worker, Stages(lambda: None, record_function))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        trace.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
     averages = sorted(trace.key_averages(), key=lambda row: -row.self_cpu_time_total)
     host = [
         {
@@ -157,89 +211,4 @@ def _trace(worker: Worker) -> dict[str, Any]:
         }
         for row in averages[:25]
     ]
-    return {**summarize(events), "host_operations": host}
-
-
-def summarize(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Device time and launches of a Chrome trace, by stage and by kind of kernel."""
-    spans = sorted(
-        (event["ts"], event["ts"] + event["dur"], event["name"][len("stage:") :], index)
-        for index, event in enumerate(events)
-        if event.get("ph") == "X" and event.get("cat") == "user_annotation" and event["name"].startswith("stage:")
-    )
-    launched = {
-        event["args"]["correlation"]: event["ts"]
-        for event in events
-        if event.get("cat") in ("cuda_runtime", "cuda_driver") and "correlation" in event.get("args", {})
-    }
-    device = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    calls: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    names: dict[int, str] = {}
-    for event in device:
-        at = launched.get(event.get("args", {}).get("correlation"))
-        span = next((span for span in spans if at is not None and span[0] <= at <= span[1]), None)
-        key = span[3] if span else -1
-        calls[key].append(event)
-        names[key] = span[2] if span else "outside"
-    stages: defaultdict[str, float] = defaultdict(float)
-    kinds: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for key, kernels in calls.items():
-        stage = names[key]
-        for kernel, kind in zip(kernels, classify(kernels, stage), strict=True):
-            stages[stage] += kernel["dur"] / 1e3
-            kinds[stage][kind] += kernel["dur"] / 1e3
-    heavy: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
-    for key, kernels in calls.items():
-        for kernel in kernels:
-            row = heavy[names[key], kernel["name"][:140]]
-            row[0] += 1
-            row[1] += kernel["dur"] / 1e3
-    runtime = Counter(event["name"] for event in events if event.get("cat") in ("cuda_runtime", "cuda_driver"))
-    regions = Counter(
-        "compiled regions" if event["name"].startswith("Torch-Compiled Region") else event["name"]
-        for event in events
-        if event.get("ph") == "X"
-        and (event["name"].startswith(("Torch-Compiled Region", "TorchDynamo Cache Lookup", "CUDAGraph")))
-    )
-    top = sorted(heavy.items(), key=lambda item: -item[1][1])[:25]
-    return {
-        "device_ms": dict(stages),
-        "device_ms_by_kind": {stage: dict(values) for stage, values in kinds.items()},
-        "device_kernels": len(device),
-        "runtime_calls": dict(runtime.most_common(12)),
-        "host_regions": dict(regions),
-        "kernels": [{"stage": s, "name": n, "count": int(c), "ms": ms} for (s, n), (c, ms) in top],
-    }
-
-
-def classify(kernels: list[dict[str, Any]], stage: str) -> list[str]:
-    """The kind of each kernel of one stage, in the order given.
-
-    Kernel names tell matrix products, attention, copies and fills. Inside the model the un-embedding and the
-    distribution head are what runs after the last layer: after its attention come the output projection and two
-    matrix products of the feed-forward block, then the un-embedding.
-    """
-    kinds = [_kind(kernel["name"]) for kernel in kernels]
-    if stage != MODEL:
-        return kinds
-    order = sorted(range(len(kernels)), key=lambda index: kernels[index]["ts"])
-    attention = [place for place, index in enumerate(order) if kinds[index] == "attention"]
-    if not attention:
-        return kinds
-    products = [
-        place
-        for place, index in enumerate(order)
-        if place > attention[-1] and kinds[index] == "matmul" and "splitk" not in kernels[index]["name"].lower()
-    ]
-    if len(products) < 4:
-        return kinds
-    for place in range(products[3], len(order)):
-        kinds[order[place]] = "un-embedding and head"
-    return kinds
-
-
-def _kind(name: str) -> str:
-    for pattern, kind in ((_ATTENTION, "attention"), (_MATMUL, "matmul"), (_COPY, "copy"), (_FILL, "fill")):
-        if pattern.search(name):
-            return kind
-    return "elementwise"
+    return {**summarize(_events(trace)), "host_operations": host}

@@ -76,3 +76,23 @@ def speedup(baseline: Sequence[float], measured: Sequence[float], *, resamples: 
     ratios.sort()
     edge = int(0.025 * resamples)
     return Ratio(median(baseline) / median(measured), ratios[edge], ratios[-1 - edge])
+
+
+def paired(baseline: Sequence[float], per_turn: int, measured: Sequence[float], measured_per_turn: int) -> Ratio | None:
+    """``speedup`` of rows that took the same turns, with one value per turn where their repetitions differ.
+
+    Args:
+        per_turn: repetitions that the baseline made in a turn.
+        measured_per_turn: and the other row.
+
+    Returns:
+        ``None`` where a row has fewer than two repetitions or other turns.
+    """
+    if len(baseline) != len(measured):
+        baseline, measured = (
+            [median(values[i : i + step]) for i in range(0, len(values), step)]
+            for values, step in ((baseline, per_turn), (measured, measured_per_turn))
+        )
+    if len(baseline) != len(measured) or len(baseline) < 2:
+        return None
+    return speedup(baseline, measured)

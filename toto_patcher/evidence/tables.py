@@ -1,4 +1,4 @@
-"""Markdown tables and the terminal's summary of benchmark documents."""
+"""Markdown tables of benchmark documents."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from toto_patcher.evidence.benchmark_plan import BASELINES, UPSTREAM
-from toto_patcher.evidence.benchmark_rows import NAMES, Row, baseline, later_recompilations, measured, ratios, title
-from toto_patcher.evidence.profiling import STAGES
+from toto_patcher.evidence.benchmark_rows import NAMES, Row, baseline, later_recompilations, ratios, title
 from toto_patcher.evidence.spread import Ratio, summarize
+from toto_patcher.evidence.stages import STAGES
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def ratio_text(ratio: Ratio | None) -> str:
+    """A ratio with its interval."""
     if ratio is None:
         return "-"
     mark = " (slower)" if ratio.slower else ""
     return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]{mark}"
 
 
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table; the first column is text, the others are numbers."""
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"]
     return lines + ["| " + " | ".join(row) + " |" for row in body] + [""]
 
 
-def _number(value: Any, digits: int = 0) -> str:
+def number_text(value: Any, digits: int = 0) -> str:
+    """A number with separators; a dash for none."""
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
@@ -37,7 +40,7 @@ def speed_table(rows: Sequence[Row]) -> list[str]:
         first = row["warm_up"]["ms"][0] / 1e3
         quartiles = f"{spread.low:.1f}-{spread.high:.1f}"
         extremes = f"{spread.minimum:.1f}-{spread.maximum:.1f}"
-        numbers = [f"{spread.median:.1f}", quartiles, extremes, _ratio(eager), _ratio(twin), f"{first:.1f}"]
+        numbers = [f"{spread.median:.1f}", quartiles, extremes, ratio_text(eager), ratio_text(twin), f"{first:.1f}"]
         body.append([title(row), *numbers])
     head = [
         "tree, mode",
@@ -48,7 +51,7 @@ def speed_table(rows: Sequence[Row]) -> list[str]:
         "x same mode unpatched",
         "first call s",
     ]
-    return _table(head, body)
+    return table(head, body)
 
 
 def compile_table(rows: Sequence[Row]) -> list[str]:
@@ -60,14 +63,14 @@ def compile_table(rows: Sequence[Row]) -> list[str]:
         body.append(
             [
                 title(row),
-                _number(after.get("graphs")),
-                _number(after.get("graph_breaks")),
-                _number(after.get("recompilations")),
-                _number(later_recompilations(row)),
-                _number(now.get("limit_hits")),
-                _number(now.get("cudagraph_skips")),
-                _number(memory.get("peak_allocated_mib")),
-                _number(memory.get("peak_reserved_mib")),
+                number_text(after.get("graphs")),
+                number_text(after.get("graph_breaks")),
+                number_text(after.get("recompilations")),
+                number_text(later_recompilations(row)),
+                number_text(now.get("limit_hits")),
+                number_text(now.get("cudagraph_skips")),
+                number_text(memory.get("peak_allocated_mib")),
+                number_text(memory.get("peak_reserved_mib")),
             ]
         )
     head = [
@@ -81,7 +84,7 @@ def compile_table(rows: Sequence[Row]) -> list[str]:
         "allocated MiB",
         "reserved MiB",
     ]
-    return _table(head, body)
+    return table(head, body)
 
 
 def difference_table(rows: Sequence[Row]) -> list[str]:
@@ -98,7 +101,7 @@ def difference_table(rows: Sequence[Row]) -> list[str]:
         if found := row.get("outputs"):
             numbers = [f"{found['point']:.1e}", f"{found['samples']:.1e}", f"{found['samples_close']:.3%}"]
             body.append([title(row), *numbers, f"{found['median_samples']:.1e}"])
-    return _table(head, body) if body else []
+    return table(head, body) if body else []
 
 
 def profile_table(rows: Sequence[Row]) -> list[str]:
@@ -126,36 +129,16 @@ def profile_table(rows: Sequence[Row]) -> list[str]:
         whole.append(f"{wall:.1f} / {device:.1f}")
     body.append(["all", *whole])
     for name, key in (("backbone calls", "forwards"), ("kernels, copies and fills on the device", "device_kernels")):
-        body.append([name, *(_number(row["profile"].get(key)) for row in profiled)])
+        body.append([name, *(number_text(row["profile"].get(key)) for row in profiled)])
     for name, call in (
         ("kernel launches", "cudaLaunchKernel"),
         ("CUDA-graph replays", "cudaGraphLaunch"),
         ("waits for the device", "cudaStreamSynchronize"),
     ):
-        body.append([name, *(_number(row["profile"]["runtime_calls"].get(call, 0)) for row in profiled)])
-    regions = [_number(row["profile"]["host_regions"].get("compiled regions", 0)) for row in profiled]
+        body.append([name, *(number_text(row["profile"]["runtime_calls"].get(call, 0)) for row in profiled)])
+    regions = [number_text(row["profile"]["host_regions"].get("compiled regions", 0)) for row in profiled]
     body.append(["compiled regions entered", *regions])
-    return _table(head, body)
-
-
-def short_table(document: dict[str, Any]) -> str:
-    """A few columns for the terminal."""
-    rows = measured(document)
-    lines = [
-        f"{'workload':14}{'tree, mode':38}{'median':>8}{'low':>8}{'high':>8}  "
-        f"{'vs eager':19}{'vs same mode':18} rec lim skip"
-    ]
-    for row in rows:
-        spread = summarize(row["ms"])
-        eager, twin = ratios(rows, row)
-        now = row.get("totals", {}).get("now", {})
-        tail = f"{later_recompilations(row)!s:>4} {now.get('limit_hits')!s:>3} {now.get('cudagraph_skips')!s:>3}"
-        times = f"{spread.median:8.1f}{spread.low:8.1f}{spread.high:8.1f}"
-        lines.append(f"{row['workload']:14}{title(row):38}{times}  {_ratio(eager):18} {_ratio(twin):18}{tail}")
-    lines += [
-        f"failed: {row['workload']} {title(row)}: {row['failure']}" for row in document["rows"] if row.get("failure")
-    ]
-    return "\n".join(lines)
+    return table(head, body)
 
 
 def tree_table(document: dict[str, Any]) -> list[str]:
@@ -164,7 +147,7 @@ def tree_table(document: dict[str, Any]) -> list[str]:
     for name, tree in document["trees"].items():
         parts = ", ".join(f"`{Path(file).name}` {digest[:12]}" for file, digest in tree["patched_files"].items())
         body.append([NAMES.get(name, name), f"`{tree['fingerprint'][:16]}`", parts])
-    return _table(["tree", "sha256 of all sources", "the two files"], body)
+    return table(["tree", "sha256 of all sources", "the two files"], body)
 
 
 def headline_table(rows: Sequence[Row]) -> list[str]:
@@ -194,9 +177,9 @@ def headline_table(rows: Sequence[Row]) -> list[str]:
                 f"{summarize(eager['ms']).median:.1f}" if eager else "-",
                 f"{summarize(twin['ms']).median:.1f}",
                 f"{summarize(row['ms']).median:.1f}",
-                _ratio(ratio),
-                " → ".join(_number(value) for value in later),
-                " → ".join(_number(value) for value in hits),
+                ratio_text(ratio),
+                " → ".join(number_text(value) for value in later),
+                " → ".join(number_text(value) for value in hits),
             ]
         )
-    return _table(head, body)
+    return table(head, body)

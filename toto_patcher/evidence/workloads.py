@@ -16,6 +16,8 @@ class Workload:
         samples: sample paths drawn.
         per_batch: sample paths per batch; divides ``samples``.
         later_horizons: horizons forecast after the warm-up, none longer than ``horizon``, to count recompilations.
+        later_samples: another number of samples and how many of them per batch, forecast after the warm-up. It falls
+            into the same bucket as ``samples``, and keeps the batch where a multiple of it does.
         source: where the shape comes from.
         large: several children with this workload do not fit into one device's memory with all they cache.
     """
@@ -27,6 +29,7 @@ class Workload:
     samples: int
     per_batch: int
     later_horizons: tuple[int, ...]
+    later_samples: tuple[int, int]
     source: str
     large: bool = False
 
@@ -40,10 +43,14 @@ class Workload:
         return self.batches * -(-self.horizon // patch)
 
 
-TRADING = Workload("trading", 512, 1, 8, 1024, 128, (8, 1, 64), "the production guide this project implements")
-OBSERVABILITY = Workload("observability", 4096, 7, 336, 256, 256, (8, 100, 336, 64), "Toto's own README", large=True)
-LONG_HORIZON = Workload("long-horizon", 512, 1, 720, 128, 128, (8, 100, 336, 720), "twelve decode steps")
-SMOKE = Workload("smoke", 64, 2, 40, 4, 2, (8, 17, 40), "a few seconds on a CPU, with the tiny shape")
+TRADING = Workload("trading", 512, 1, 8, 1024, 128, (8, 1, 64), (896, 128), "the production guide this implements")
+OBSERVABILITY = Workload(
+    "observability", 4096, 7, 336, 256, 256, (8, 100, 336, 64), (512, 256), "Toto's own README", large=True
+)
+LONG_HORIZON = Workload("long-horizon", 512, 1, 720, 128, 128, (8, 100, 336, 720), (112, 112), "twelve decode steps")
+SMOKE = Workload("smoke", 64, 2, 40, 12, 6, (8, 17, 40), (10, 5), "a few seconds on a CPU, with the tiny shape")
 WORKLOADS = {workload.name: workload for workload in (TRADING, OBSERVABILITY, LONG_HORIZON, SMOKE)}
 MEASURED = ("trading", "observability", "long-horizon")
 MODES = ("default", "reduce-overhead", "max-autotune")
+README_COMPILE = "toto.compile"
+"""In the place of a mode: compiled by the call that upstream's README shows."""

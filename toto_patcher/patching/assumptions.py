@@ -1,17 +1,21 @@
-"""What a patch assumes about code that it does not change: what methods compute, and that none is overridden."""
+"""What a patch assumes about code that it does not change: what functions compute, and that none is overridden."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnknownSourceError
-from toto_patcher.patching.checkout import Checkout, class_statements, parse_syntax
+from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.patch import Patch
-from toto_patcher.patching.shape import statement_shapes
+from toto_patcher.patching.shape import Alternatives, function_shape
+from toto_patcher.patching.syntax import class_statements, parse_syntax, statements
+from toto_patcher.patching.vendoring.releases import pinned_releases
 
 HINT = "Undo that change, or select only patches that do not depend on it."
 
@@ -19,108 +23,196 @@ HINT = "Undo that change, or select only patches that do not depend on it."
 def broken_assumptions(original: Checkout, patch: Patch) -> list[RefusedError]:
     """Every assumption of the patch that the checkout does not meet."""
     refusals: list[RefusedError] = []
-    for class_name, expected in patch.assumes.items():
-        refusals += _changed_methods(original, patch, class_name, expected)
-    for class_name, sealed in patch.sealed.items():
-        refusals += _overrides(original, patch, class_name, frozenset(sealed))
-    return refusals
+    known: Known = {}
+    for name, alternatives in patch.assumes.items():
+        refusals += _unlike(patch, name, alternatives, places(original, name, known), original)
+    return refusals + _overrides(original, patch)
 
 
-def _changed_methods(
-    original: Checkout, patch: Patch, class_name: str, expected: Mapping[str, tuple[str, ...]]
-) -> Iterator[RefusedError]:
-    places = original.definitions(class_name)
-    if not places:
-        yield UnknownSourceError(
-            f"{patch.id}: no file under the root defines class {class_name}, which the patch relies on",
-            path=original.root,
-            hint=HINT,
-        )
-    for path in dict.fromkeys(place.path for place in places):
-        for node in _classes(original, path):
-            if node.name == class_name:
-                for method, shapes in expected.items():
-                    yield from _unlike(patch, path, node, method, shapes)
+@dataclass(frozen=True)
+class Place:
+    """One place where a function should be.
+
+    Attributes:
+        path: the file.
+        line: of the function, or of the class that has none of that name.
+        function: its definition; ``None`` where there is none.
+        fault: why what is there cannot be relied on.
+    """
+
+    path: PurePosixPath
+    line: int
+    function: ast.FunctionDef | None = None
+    fault: str = ""
+
+
+Known = dict[str, list[tuple[PurePosixPath, ast.ClassDef]]]
+
+
+def places(original: Checkout, name: str, known: Known | None = None) -> list[Place]:
+    """Every definition in the tree of ``Class.method``, or of a module's ``function``.
+
+    Args:
+        original: the tree.
+        name: of the function.
+        known: the classes that were found by earlier calls; it is added to.
+    """
+    owner, _, function = name.rpartition(".")
+    if owner:
+        known = {} if known is None else known
+        if owner not in known:
+            paths = dict.fromkeys(place.path for place in original.definitions(owner))
+            classes = [(path, node) for path in paths for node in class_statements(original.read(path), path)]
+            known[owner] = [(path, node) for path, node in classes if node.name == owner]
+        return [place for path, node in known[owner] for place in _in_class(path, node, function)]
+    found = []
+    for path in original.sources:
+        source = original.read(path)
+        if b"def " + function.encode() in source:
+            functions = _functions(parse_syntax(source, path).body)
+            found += [Place(path, node.lineno, node) for node in functions if node.name == function]
+    return found
+
+
+def _in_class(path: PurePosixPath, node: ast.ClassDef, name: str) -> Iterator[Place]:
+    for decorator in node.decorator_list:
+        if _last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) != "dataclass":
+            yield Place(path, decorator.lineno, fault=f"class {node.name} is decorated")
+    for item in node.body:
+        if isinstance(item, ast.Assign) and any(_last_name(target) == name for target in item.targets):
+            yield Place(path, item.lineno, fault=f"{node.name}.{name} is assigned")
+    functions = [item for item in _functions(node.body) if item.name == name]
+    yield from (Place(path, item.lineno, item) for item in functions)
+    if not functions:
+        yield Place(path, node.lineno)
+
+
+def _functions(body: Sequence[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    """The functions that a body defines, also those under a condition."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            yield node
+        elif not isinstance(node, ast.ClassDef | ast.AsyncFunctionDef):
+            for name in ("body", "orelse", "finalbody"):
+                yield from _functions(getattr(node, name, []))
+            for handler in getattr(node, "handlers", []):
+                yield from _functions(handler.body)
 
 
 def _unlike(
-    patch: Patch, path: PurePosixPath, node: ast.ClassDef, method: str, shapes: tuple[str, ...]
+    patch: Patch, name: str, alternatives: Alternatives, found: Sequence[Place], original: Checkout
 ) -> Iterator[RefusedError]:
-    function = _methods(node).get(method)
-    if function is None:
-        message = f"{patch.id}: class {node.name} has no method {method}, which the patch relies on"
-        yield UnknownSourceError(message, path=path, line=node.lineno, hint=HINT)
-        return
-    found = statement_shapes(function)
-    if tuple(shape for _, shape in found) != shapes:
-        line = next(
-            (line for (line, shape), want in zip(found, shapes, strict=False) if shape != want), function.lineno
-        )
-        message = f"{patch.id}: {node.name}.{method} is not the one that the patch relies on"
-        yield UnknownSourceError(message, path=path, line=line, hint=HINT)
+    if not found and None not in alternatives:
+        owner = name.rpartition(".")[0]
+        what = f"class {owner}" if owner else f"function {name}"
+        message = f"{patch.id}: no file under the root defines {what}, which the patch relies on"
+        yield UnknownSourceError(message, path=original.root, hint=HINT)
+    for place in found:
+        fault, line = place.fault, place.line
+        if not fault and place.function is None and None not in alternatives:
+            owner, _, function = name.rpartition(".")
+            fault = f"class {owner} has no method {function}, which the patch relies on"
+        elif not fault and place.function is not None and not _is_released(original.read(place.path)):
+            shape = function_shape(place.function)
+            if tuple(digest for _, digest in shape) not in alternatives:
+                fault, line = f"{name} is not the one that the patch relies on", _first_difference(shape, alternatives)
+        if fault:
+            yield UnknownSourceError(f"{patch.id}: {fault}", path=place.path, line=line, hint=HINT)
 
 
-def _overrides(original: Checkout, patch: Patch, class_name: str, sealed: frozenset[str]) -> list[RefusedError]:
+@functools.lru_cache(maxsize=64)
+def _is_released(source: bytes) -> bool:
+    """A file just as it was released: every patch was made for what its functions compute, and tests see to that."""
+    return fingerprint(source) in _released()
+
+
+@functools.cache
+def _released() -> frozenset[str]:
+    return frozenset(digest for release in pinned_releases().values() for digest in release.files.values())
+
+
+def _first_difference(shape: Sequence[tuple[int, str]], alternatives: Alternatives) -> int:
+    """The line from which on a function is like none of the alternatives; its first where it only ends too early."""
+    alike = 0
+    for expected in alternatives:
+        pairs = zip(shape, expected or (), strict=False)
+        same = next((number for number, ((_, digest), want) in enumerate(pairs) if digest != want), None)
+        alike = max(alike, min(len(shape), len(expected or ())) if same is None else same)
+    return shape[alike][0] if alike < len(shape) else shape[0][0]
+
+
+def _overrides(original: Checkout, patch: Patch) -> list[RefusedError]:
     """Subclasses, in whatever file and under whatever name, with their own version of a method the patch relies on."""
-    family: set[str] = {class_name}
-    found: dict[tuple[PurePosixPath, int], RefusedError] = {}
-    grown = True
-    while grown:
-        before = len(family)
-        mention = re.compile(rb"\b(" + b"|".join(sorted(name.encode() for name in family)) + rb")\b")
+    family = {name: {name} for name in patch.sealed}  # name of a class -> the sealed classes that it stands for
+    found: dict[tuple[PurePosixPath, int, str], RefusedError] = {}
+    before = 0
+    while before < (before := sum(map(len, family.values()))):
+        names = sorted(name.encode() for name in family)
+        mention = re.compile(rb"\b(" + b"|".join(names) + rb")\b")
         for path in original.sources:
-            if not mention.search(original.read(path)):
-                continue
             source = original.read(path)
+            if not any(name in source for name in names) or not mention.search(source):  # the first is far faster
+                continue
             _add_aliases(source, path, family)
             classes = {node.name: node for node in class_statements(source, path)}
             for node in classes.values():
                 bases = [_last_name(base) for base in node.bases]
-                if not family & set(bases):
+                parents = set().union(*(family.get(base, ()) for base in bases))
+                if not parents:
                     continue
-                family.add(node.name)
+                family.setdefault(node.name, set()).update(parents)
                 mixins = [classes[base] for base in bases if base in classes and base not in family]
                 for owner in (node, *mixins):
                     for name, line in _bound(owner).items():
-                        if name in sealed:
-                            message = f"{patch.id}: {owner.name} overrides {class_name}.{name}"
-                            found[path, line] = UnknownSourceError(message, path=path, line=line, hint=HINT)
-        grown = len(family) > before
+                        for parent in sorted(parents):
+                            if name in patch.sealed[parent]:
+                                message = f"{patch.id}: {owner.name} overrides {parent}.{name}"
+                                refusal = UnknownSourceError(message, path=path, line=line, hint=HINT)
+                                found[path, line, parent] = refusal
+            for name, attribute, line in _assigned_attributes(source, path):
+                for parent in sorted(family.get(name, ())):
+                    if attribute in patch.sealed[parent]:
+                        message = f"{patch.id}: a method of {parent} is assigned: {name}.{attribute}"
+                        found[path, line, parent] = UnknownSourceError(message, path=path, line=line, hint=HINT)
     return list(found.values())
 
 
 @functools.lru_cache(maxsize=64)  # asked again for every class and until no name is added
 def _naming_statements(source: bytes, path: PurePosixPath) -> tuple[ast.ImportFrom | ast.Assign, ...]:
     tree = parse_syntax(source, path)
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Assign))
+    return tuple(node for node in statements(tree) if isinstance(node, ast.ImportFrom | ast.Assign))
 
 
-def _add_aliases(source: bytes, path: PurePosixPath, family: set[str]) -> None:
+def _add_aliases(source: bytes, path: PurePosixPath, family: dict[str, set[str]]) -> None:
     """Other names for the classes: ``import ... as``, ``Alias = Class``."""
     for node in _naming_statements(source, path):
         if isinstance(node, ast.ImportFrom):
-            family |= {alias.asname for alias in node.names if alias.asname and alias.name in family}
+            for alias in node.names:
+                if alias.asname and alias.name in family:
+                    family.setdefault(alias.asname, set()).update(family[alias.name])
         elif isinstance(node.value, ast.Name) and node.value.id in family:
-            family |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    family.setdefault(target.id, set()).update(family[node.value.id])
+
+
+def _assigned_attributes(source: bytes, path: PurePosixPath) -> Iterator[tuple[str, str, int]]:
+    """(name, attribute, line) of every ``Name.attribute = ...``."""
+    for node in _naming_statements(source, path):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Attribute):
+                yield _last_name(target.value), target.attr, node.lineno
 
 
 def _bound(node: ast.ClassDef) -> dict[str, int]:
     """Name -> line of everything that a class's body binds: methods, also conditional ones, and assignments."""
     bound: dict[str, int] = {}
-    for item in ast.walk(node):
+    for item in statements(node):
         if isinstance(item, ast.FunctionDef):
             bound[item.name] = item.lineno
         elif isinstance(item, ast.Assign):
             bound |= {target.id: item.lineno for target in item.targets if isinstance(target, ast.Name)}
     return bound
-
-
-def _classes(original: Checkout, path: PurePosixPath) -> tuple[ast.ClassDef, ...]:
-    return class_statements(original.read(path), path)
-
-
-def _methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
-    return {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
 
 
 def _last_name(base: ast.expr) -> str:

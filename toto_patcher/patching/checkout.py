@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import errno
-import functools
 import os
 import re
 import stat
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.errors import StorageError, UnknownSourceError, UnsafePathError, UsageError
+from toto_patcher.errors import StorageError, UnsafePathError, UsageError
+from toto_patcher.patching.syntax import class_statements
 
 # Folders that hold no code of the checkout itself.
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "node_modules", "build", "dist"})
@@ -39,11 +37,13 @@ class Checkout:
         root: the absolute folder.
         sources: its Python files relative to ``root``, sorted, tests and hidden folders left out.
         overrides: bytes to take instead of those on disk, such as the originals of patched files.
+        seen: what was read so far. One look: a file that changes meanwhile is not read twice.
     """
 
     root: Path
     sources: tuple[PurePosixPath, ...]
     overrides: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
+    seen: dict[PurePosixPath, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path) -> Checkout:
@@ -63,9 +63,11 @@ class Checkout:
         except OSError as error:
             raise StorageError(f"cannot list the folder: {error.strerror}", path=root) from error
 
-    def with_sources(self, overrides: Mapping[PurePosixPath, bytes]) -> Checkout:
-        """The same checkout, reading ``overrides`` in place of the files on disk."""
-        return Checkout(self.root, tuple(sorted({*self.sources, *overrides})), overrides)
+    def with_sources(self, overrides: Mapping[PurePosixPath, bytes | None]) -> Checkout:
+        """The same checkout, reading ``overrides`` in place of the files on disk; ``None`` for those it is without."""
+        given = {path: data for path, data in overrides.items() if data is not None}
+        sources = {*self.sources, *given} - (overrides.keys() - given.keys())
+        return Checkout(self.root, tuple(sorted(sources)), given, self.seen)
 
     def read(self, path: PurePosixPath) -> bytes:
         """The bytes of one source.
@@ -77,7 +79,9 @@ class Checkout:
         if path in self.overrides:
             return self.overrides[path]
         try:
-            return _read_plain(self.root / path)
+            if path not in self.seen:
+                self.seen[path] = _read_plain(self.root / path)
+            return self.seen[path]
         except _NotPlainError as error:
             hint = "Remove it, or put a plain file in its place."
             raise UnsafePathError("is not a plain file", path=path, hint=hint) from error
@@ -99,36 +103,6 @@ class Checkout:
                 classes = class_statements(source, path)
                 found += [Definition(path, node.lineno) for node in classes if node.name == class_name]
         return found
-
-
-@functools.lru_cache(maxsize=64)  # several patches ask for classes of the same files
-def class_statements(source: bytes, path: PurePosixPath) -> tuple[ast.ClassDef, ...]:
-    """Every class that a file defines, at whatever depth; not to be changed.
-
-    Raises:
-        UnknownSourceError: as ``parse_syntax``.
-    """
-    return tuple(node for node in ast.walk(parse_syntax(source, path)) if isinstance(node, ast.ClassDef))
-
-
-@functools.lru_cache(maxsize=64)
-def parse_syntax(source: bytes, path: PurePosixPath) -> ast.Module:
-    """Parses with Python's own parser, for its better error messages.
-
-    Raises:
-        UnknownSourceError: the bytes are not Python source in their declared encoding.
-    """
-    hint = "Repair the file, or vendor Toto again: toto-patch vendor."
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's strings are not our business
-            return ast.parse(source)
-    except SyntaxError as error:
-        raise UnknownSourceError(f"syntax error: {error.msg}", path=path, line=error.lineno, hint=hint) from error
-    except (RecursionError, MemoryError) as error:  # the second is how the parser says that its own stack is full
-        raise UnknownSourceError("nested too deeply to be parsed", path=path, line=1, hint=hint) from error
-    except (UnicodeDecodeError, ValueError) as error:
-        raise UnknownSourceError(f"cannot be decoded: {error}", path=path, line=1, hint=hint) from error
 
 
 def _python_files(root: Path) -> Iterator[PurePosixPath]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 # Not libcst.matchers: importing them alone takes longer than a whole command may.
 import libcst as cst
 
 from toto_patcher.errors import UnknownSourceError
+from toto_patcher.patching import nodes
 from toto_patcher.patching.notice import NOTICE_MARK
 
 REPAIR = "Repair the file, or vendor Toto again: toto-patch vendor."
@@ -124,43 +123,6 @@ def require_import(module: cst.Module, name: str) -> None:
     raise UnknownSourceError(message, line=1, hint=f"Add that import to the file; another alias of {name} may stay.")
 
 
-@cache
-def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
-    layout = ("whitespace", "lpar", "rpar", "comma", "leading_lines", "lines_after", "header", "footer", "trailing")
-    return tuple(field.name for field in fields(kind) if not field.name.startswith(layout))
-
-
-_node_types: dict[type, bool] = {}
-
-
-def _is_node(value: object) -> bool:
-    """``isinstance(value, cst.CSTNode)``, remembered by type: asking an abstract class each time takes far longer."""
-    kind = type(value)
-    known = _node_types.get(kind)
-    if known is None:
-        known = _node_types[kind] = issubclass(kind, cst.CSTNode)
-    return known
-
-
-def children(node: cst.CSTNode) -> list[cst.CSTNode]:
-    """What a node directly consists of, in source order, whitespace and comments left out."""
-    found: list[cst.CSTNode] = []
-    for name in _child_fields(type(node)):
-        child = getattr(node, name)
-        if _is_node(child):
-            found.append(child)
-        elif isinstance(child, list | tuple):
-            found += [item for item in child if _is_node(item)]
-    return found
-
-
-def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """The node and everything below it in source order, whitespace and comments left out."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
-
-
 def replaced(body: Sequence[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> list[cst.CSTNode]:
     """A body with one of its items exchanged."""
     return [new if item is old else item for item in body]
@@ -206,10 +168,30 @@ def _bare(param: cst.Param) -> cst.Param:
 def _is_portable(annotation: cst.Annotation | None) -> bool:
     if annotation is None:
         return True
-    nodes = list(walk(annotation))
-    roots = {node.value for node in nodes if isinstance(node, cst.Name)}
-    roots -= {node.attr.value for node in nodes if isinstance(node, cst.Attribute)}
+    roots = {node.value for node in nodes.every(annotation, cst.Name)}
+    roots -= {node.attr.value for node in nodes.every(annotation, cst.Attribute)}
     return all(name == "torch" or hasattr(builtins, name) for name in roots)
+
+
+def require_absent(module: cst.Module, node: cst.ClassDef, added: Sequence[cst.FunctionDef]) -> None:
+    """Refuses if the class already binds one of the names that are to be added."""
+    names = {function.name.value for function in added}
+    for item in node.body.body:
+        for name in _bound(item):
+            if name in names:
+                raise unmet(module, item, f"{node.name.value} already has {name}")
+
+
+def _bound(item: cst.CSTNode) -> list[str]:
+    """The names that one item of a class's body binds."""
+    if isinstance(item, cst.FunctionDef | cst.ClassDef):
+        return [item.name.value]
+    found = []
+    for part in item.body if isinstance(item, cst.SimpleStatementLine) else ():
+        targets = [target.target for target in part.targets] if isinstance(part, cst.Assign) else []
+        targets += [part.target] if isinstance(part, cst.AnnAssign) else []
+        found += [target.value for target in targets if isinstance(target, cst.Name)]
+    return found
 
 
 def append_methods(node: cst.ClassDef, added: Sequence[cst.FunctionDef]) -> cst.ClassDef:

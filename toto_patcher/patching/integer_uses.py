@@ -6,11 +6,10 @@ written through, a slice of it too; tensors have methods, take part in torch's f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import libcst as cst
 
-from toto_patcher.patching import codemod
+from toto_patcher.patching import codemod, nodes
+from toto_patcher.patching.integer_values import is_element, is_host_value, is_own, is_slice, zeros_count
 
 # Builtins that read the whole attribute alike.
 READERS = frozenset({"len", "max", "min", "sum"})
@@ -37,8 +36,8 @@ class Uses:
 
     def require_known(self) -> None:
         """Refuses the first use whose meaning might change, with its line."""
-        inside = {id(node) for method in codemod.methods(self._owner).values() for node in codemod.walk(method)}
-        for node in codemod.walk(self._owner):
+        inside = {id(node) for method in codemod.methods(self._owner).values() for node in nodes.walk(method)}
+        for node in nodes.every(self._owner, cst.Attribute, cst.SimpleString, cst.Name):
             if isinstance(node, cst.Attribute) and node.attr.value in self._attributes:
                 if id(node) not in inside or not self.is_own(node):
                     self._refuse(node, "is used outside of the methods' self")
@@ -51,47 +50,26 @@ class Uses:
 
     def is_own(self, node: cst.CSTNode | None) -> bool:
         """``self.ATTRIBUTE``."""
-        return (
-            isinstance(node, cst.Attribute)
-            and isinstance(node.value, cst.Name)
-            and node.value.value == "self"
-            and node.attr.value in self._attributes
-        )
+        return is_own(node, *self._attributes)
 
     def is_element(self, node: cst.CSTNode) -> bool:
         """``self.ATTRIBUTE[i]``, no slice."""
-        return isinstance(node, cst.Subscript) and self.is_own(node.value) and not _is_slice(node)
+        return is_element(node, *self._attributes)
 
     def _refuse(self, node: cst.CSTNode, fault: str, where: str = "") -> None:
         place = f"{self._owner.name.value}{where}"
         raise codemod.unmet(self._module, node, f"{place}: the cache's index {fault}: {codemod.code(node)}")
 
 
-def _is_slice(node: cst.Subscript) -> bool:
-    return any(isinstance(item.slice, cst.Slice) for item in node.slice)
-
-
-def zeros_count(value: cst.CSTNode) -> cst.BaseExpression | None:
-    """The ``n`` of ``torch.zeros(n, ...)`` and ``torch.zeros((n,), ...)``."""
-    if not (isinstance(value, cst.Call) and codemod.code(value.func) == "torch.zeros"):
-        return None
-    positional = [argument for argument in value.args if argument.keyword is None]
-    if len(positional) != 1 or positional[0].star:
-        return None
-    count = positional[0].value
-    if isinstance(count, cst.Tuple | cst.List):
-        count = count.elements[0].value if len(count.elements) == 1 else cst.Ellipsis()
-    number = isinstance(count, cst.Name | cst.Attribute | cst.Call | cst.Integer | cst.BinaryOperation)
-    return count if number or (isinstance(count, cst.Subscript) and not _is_slice(count)) else None
-
-
-def is_host_value(value: cst.CSTNode) -> bool:
-    """A list, a dictionary or a tuple, however it is made."""
-    if isinstance(value, cst.BinaryOperation):
-        return isinstance(value.operator, cst.Multiply) and isinstance(value.left, cst.List)
-    if isinstance(value, cst.Call):
-        return codemod.code(value.func) in ("list", "dict", "dict.fromkeys", "tuple")
-    return isinstance(value, cst.List | cst.ListComp | cst.Dict | cst.DictComp | cst.Tuple)
+def _assignments(method: cst.FunctionDef) -> list[tuple[cst.BaseExpression, cst.BaseExpression]]:
+    """(target, value) of every assignment, in source order."""
+    found: list[tuple[cst.BaseExpression, cst.BaseExpression]] = []
+    for node in nodes.every(method, cst.Assign, cst.AnnAssign, cst.NamedExpr):
+        if isinstance(node, cst.Assign):
+            found += [(target.target, node.value) for target in node.targets]
+        elif isinstance(node, cst.AnnAssign | cst.NamedExpr) and node.value is not None:
+            found.append((node.target, node.value))
+    return found
 
 
 class _Method:
@@ -100,11 +78,8 @@ class _Method:
     def __init__(self, uses: Uses, method: cst.FunctionDef) -> None:
         self._uses, self._method = uses, method
         self._where = f".{method.name.value}"
-        self._parents: dict[int, cst.CSTNode] = {}
-        self._nodes = list(codemod.walk(method))
-        for node in self._nodes:
-            for child in codemod.children(node):
-                self._parents[id(child)] = node
+        self._parents = nodes.parents(method)
+        self._assignments = _assignments(method)
         self._parameters = {parameter.name.value for parameter in method.params.params}
         self._integers = self._names_of_integers()
 
@@ -114,25 +89,18 @@ class _Method:
         grown = True
         while grown:
             before = len(found)
-            for target, value in self._assignments():
+            for target, value in self._assignments:
                 if isinstance(target, cst.Name) and self._mentions(value, found):
                     found.add(target.value)
             grown = len(found) > before
         return found
-
-    def _assignments(self) -> Iterator[tuple[cst.BaseExpression, cst.BaseExpression]]:
-        for node in self._nodes:
-            if isinstance(node, cst.Assign):
-                yield from ((target.target, node.value) for target in node.targets)
-            elif isinstance(node, cst.AnnAssign | cst.NamedExpr) and node.value is not None:
-                yield node.target, node.value
 
     def _mentions(self, value: cst.CSTNode, names: set[str]) -> bool:
         """An element or such a name stands in the value as a number, not merely as an index or inside of a call."""
         if self._uses.is_element(value) or (isinstance(value, cst.Name) and value.value in names):
             return True
         if isinstance(value, cst.BinaryOperation | cst.UnaryOperation | cst.IfExp):
-            return any(self._mentions(child, names) for child in codemod.children(value))
+            return any(self._mentions(child, names) for child in nodes.children(value))
         if isinstance(value, cst.Call):
             receiver = value.func.value if isinstance(value.func, cst.Attribute) and not value.args else None
             called = codemod.code(value.func) in VALUES
@@ -143,15 +111,15 @@ class _Method:
 
     def check(self) -> None:
         """Refuses the first use that might not mean the same."""
-        for node in self._nodes:
+        for node in nodes.every(self._method, cst.Attribute, cst.Subscript, cst.Name):
             if self._uses.is_own(node):
                 self._check_whole(node)
             elif self._uses.is_element(node) or (isinstance(node, cst.Name) and node.value in self._integers):
                 self._check_number(node)
         self._check_order()
-        for target, value in self._assignments():
+        for target, value in self._assignments:
             if self._uses.is_own(target) and isinstance(count := zeros_count(value), cst.Name):
-                for name, number in self._assignments():
+                for name, number in self._assignments:
                     if codemod.code(name) == count.value and isinstance(number, cst.Tuple | cst.List):
                         self._refuse(value, "has more than one dimension")
             if self._uses.is_own(target) and zeros_count(value) is None and not is_host_value(value):
@@ -163,34 +131,31 @@ class _Method:
         """A name for an element is a view of it in a tensor, so it must not be read after the element was written."""
         views = {
             target.value
-            for target, value in self._assignments()
+            for target, value in self._assignments
             if isinstance(target, cst.Name) and self._uses.is_element(value)
         }
         fresh: set[str] = set()
         stale: set[str] = set()
         writing: set[int] = set()  # what stands in the statement that writes was read before
-        for node in self._nodes:
+        for node in nodes.every(self._method, cst.Name, cst.Assign, cst.AugAssign):
             if isinstance(node, cst.Name) and node.value in stale and id(node) not in writing:
                 self._refuse(node, "is read through a name after it was written")
             if isinstance(node, cst.Assign | cst.AugAssign):
                 targets = [node.target] if isinstance(node, cst.AugAssign) else [item.target for item in node.targets]
-                for name in codemod.walk(node.value):
-                    if (
-                        isinstance(name, cst.Name)
-                        and name.value in stale
-                        and not any(map(self._uses.is_element, targets))
-                    ):
-                        self._refuse(node, "is read through a name after it was written")
+                written = any(map(self._uses.is_element, targets))
+                read = nodes.every(node.value, cst.Name) if stale and not written else []
+                if any(name.value in stale for name in read):
+                    self._refuse(node, "is read through a name after it was written")
                 bound = {target.value for target in targets if isinstance(target, cst.Name)} & views
                 fresh, stale = fresh | bound, stale - bound
-                if any(map(self._uses.is_element, targets)):
+                if written:
                     stale = stale | fresh
-                    writing = {id(below) for below in codemod.walk(node)}
+                    writing = {id(below) for below in nodes.walk(node)}
 
     def _check_whole(self, node: cst.CSTNode) -> None:
         parent = self._parents[id(node)]
         if isinstance(parent, cst.Subscript) and parent.value is node:
-            if _is_slice(parent):
+            if is_slice(parent):
                 above = self._parents[id(parent)]
                 written = isinstance(above, cst.AssignTarget) and codemod.code(parent).endswith("[:]")
                 statement = self._parents[id(above)] if written else None
@@ -249,11 +214,11 @@ class _Method:
         if isinstance(value, cst.Name):
             if value.value in self._parameters:
                 self._refuse(value, "is set to a parameter, which might be a tensor")
-            for target, assigned in self._assignments():
+            for target, assigned in self._assignments:
                 if codemod.code(target) == value.value and "torch." in codemod.code(assigned):
                     self._refuse(value, "is set to a tensor")
         elif isinstance(value, cst.BinaryOperation | cst.UnaryOperation | cst.IfExp):
-            for child in codemod.children(value):
+            for child in nodes.children(value):
                 if isinstance(child, cst.BaseExpression):
                     self._check_value(child)
         elif isinstance(value, cst.Call):

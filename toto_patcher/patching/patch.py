@@ -8,6 +8,8 @@ from pathlib import Path
 
 import libcst as cst
 
+from toto_patcher.patching.shape import Alternatives
+
 Transform = Callable[[cst.Module], cst.Module]
 """Takes the module that defines one target class and returns the changed module.
 
@@ -30,8 +32,10 @@ class Patch:
         conflicts: ids that cannot be selected together with this one.
         tested_on: releases of toto-ts that the golden diffs and the tests cover.
         private: attribute names whose meaning the patch changes; a use of one in any other file refuses the patch.
-        assumes: class name -> method -> the shapes of its statements (``patching.shape``). The patch does not change
-            these classes but relies on what they compute; another shape refuses the patch.
+        adds: target class name -> a folder of this patch. Its Python files are written, as a package of that name,
+            beside every file that defines the class.
+        assumes: ``Class.method`` or ``function`` -> the shapes it may have (``patching.shape``). The patch does not
+            change them but relies on what they compute; another shape refuses the patch.
         sealed: class name -> methods that no subclass may override, for the patch takes over their work.
         edits: target class name -> number of source edits expected (methods and statements changed or added).
         folder: where the patch lives; its name, with dashes, is the id. Filled in by the loader.
@@ -46,7 +50,8 @@ class Patch:
     conflicts: tuple[str, ...] = ()
     tested_on: tuple[str, ...] = ("0.1.3", "0.1.4", "0.2.0")
     private: tuple[str, ...] = ()
-    assumes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    adds: Mapping[str, str] = field(default_factory=dict)
+    assumes: Mapping[str, Alternatives] = field(default_factory=dict)
     sealed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edits: Mapping[str, int] = field(default_factory=dict)
     folder: Path = Path()

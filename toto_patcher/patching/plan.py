@@ -11,18 +11,20 @@ import libcst as cst
 
 from toto_patcher.errors import RefusedError, UnknownSourceError, refuse_all
 from toto_patcher.patching import codemod
+from toto_patcher.patching.additions import obstacles, package_files
 from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
-from toto_patcher.patching.checkout import Checkout, Definition, parse_syntax
+from toto_patcher.patching.checkout import Checkout, Definition
 from toto_patcher.patching.notice import unrecorded
 from toto_patcher.patching.patch import Patch
+from toto_patcher.patching.syntax import parse_syntax
 
 
 def plan_selection(
     checkout: Checkout,
     selection: Sequence[Patch],
     *,
-    pristine: Mapping[PurePosixPath, bytes],
+    pristine: Mapping[PurePosixPath, bytes | None],
     profile: str | None = None,
 ) -> Plan:
     """What ``selection`` would make of the checkout.
@@ -30,8 +32,8 @@ def plan_selection(
     Args:
         checkout: the tree as it is on disk.
         selection: the patches in order, as ``Series.select`` gives them.
-        pristine: the original bytes of the files that are patched now, so that a tree can move from one selection to
-            another in one step. Every other file is taken to be original.
+        pristine: the original bytes of the files that are patched now, ``None`` for those that patches added, so that
+            a tree can move from one selection to another in one step. Every other file is taken to be original.
         profile: the profile's name, for the record.
 
     Raises:
@@ -40,6 +42,7 @@ def plan_selection(
     original = checkout.with_sources(pristine)
     refusals: list[RefusedError] = []
     planned: dict[PurePosixPath, cst.Module] = {}
+    added: dict[PurePosixPath, bytes] = {}
     touched: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
     for patch in selection:
         refusals += _uses_elsewhere(original, patch)
@@ -59,19 +62,34 @@ def plan_selection(
                     refusals.append(_placed(refusal, patch, target))
                 except RecursionError:
                     refusals.append(codemod.too_deep(target.path))
+        for class_name, folder in patch.adds.items():
+            for target in original.definitions(class_name):
+                refusals += obstacles(original, patch, folder, target, pristine)
+                for path, data in package_files(patch, folder, target).items():
+                    if path not in added:
+                        touched[path].append(patch.id)
+                    added[path] = data
     refuse_all(_without_repeats(refusals))
-    after = {path: _finished(module, path, touched[path]) for path, module in planned.items()}
-    changes = [
-        FileChange(
-            path=path,
-            pristine=original.read(path),
-            before=checkout.read(path),
-            after=after.get(path, original.read(path)),
-            patches=tuple(touched.get(path, ())),
+    after = {path: _finished(module, path, touched[path]) for path, module in planned.items()} | added
+    changes = []
+    for path in sorted({*after, *pristine}):
+        is_new = path in added if path not in pristine else pristine[path] is None
+        source = None if is_new else original.read(path)
+        changes.append(
+            FileChange(
+                path=path,
+                pristine=source,
+                before=_added_before(checkout, path, path in pristine) if is_new else checkout.read(path),
+                after=after.get(path, source),
+                patches=tuple(touched.get(path, ())),
+            )
         )
-        for path in sorted({*after, *pristine})
-    ]
     return Plan(checkout.root, tuple(changes), tuple(patch.id for patch in selection), profile)
+
+
+def _added_before(checkout: Checkout, path: PurePosixPath, recorded: bool) -> bytes | None:
+    """What is on disk in the place of an added file; nothing, as far as is recorded, before it was added."""
+    return checkout.read(path) if recorded and (checkout.root / path).is_file() else None
 
 
 def _targets(original: Checkout, patch: Patch, class_name: str) -> list[Definition]:

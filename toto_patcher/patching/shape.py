@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+Alternatives = tuple[tuple[str, ...] | None, ...]
+"""The shapes that a function may have, each as ``function_shape`` has it; ``None`` where it need not be there."""
 
 
 def statement_shapes(function: ast.FunctionDef) -> list[tuple[int, str]]:
@@ -21,7 +27,26 @@ def statement_shapes(function: ast.FunctionDef) -> list[tuple[int, str]]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.setdefault(node.id, "")
     serialiser = _Serialiser(names)
-    return [(node.lineno, serialiser.digest(node)) for node in _without_docstring(function.body)]
+    body = [node for node in _without_docstring(function.body) if not _is_declaration(node)]
+    return [(node.lineno, serialiser.digest(node)) for node in body]
+
+
+def function_shape(function: ast.FunctionDef) -> list[tuple[int, str]]:
+    """(line, digest) of a function's head, then of its statements.
+
+    The head is what callers meet: decorators, number and kinds of the parameters, and their defaults.
+    """
+    given = function.args
+    kinds = (given.posonlyargs, given.args, given.kwonlyargs)
+    counts = [*map(len, kinds), int(given.vararg is not None), int(given.kwarg is not None)]
+    head = [*map(ast.Constant, counts), *function.decorator_list, *given.defaults, *filter(None, given.kw_defaults)]
+    return [(function.lineno, _Serialiser({}).digest(ast.List(elts=head))), *statement_shapes(function)]
+
+
+def _is_declaration(node: object) -> bool:
+    """A statement that computes nothing: ``name: type`` and ``pass``."""
+    declares = isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name)
+    return declares or isinstance(node, ast.Pass)
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -56,7 +81,7 @@ class _Serialiser:
             )
             return f"{type(node).__name__}({','.join(fields)})"
         if isinstance(node, list):
-            return f"[{','.join(map(self._text, node))}]"
+            return f"[{','.join(self._text(item) for item in node if not _is_declaration(item))}]"
         return repr(node)
 
     def _name(self, name: str) -> str:
@@ -75,9 +100,26 @@ def function_shapes(source: str) -> list[tuple[int, str]]:
     return statement_shapes(function) if isinstance(function, ast.FunctionDef) else []
 
 
+def read_shapes(path: Path) -> Mapping[str, Alternatives]:
+    """What ``write_shapes`` wrote."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: tuple(None if shape is None else tuple(shape.split()) for shape in shapes)
+        for name, shapes in content.items()
+    }
+
+
+def write_shapes(path: Path, shapes: Mapping[str, Alternatives]) -> None:
+    """Writes the shapes that functions may have, the digests of each joined by spaces."""
+    content = {
+        name: [None if shape is None else " ".join(shape) for shape in alternatives]
+        for name, alternatives in shapes.items()
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     import sys
-    from pathlib import Path
 
     for node in ast.walk(ast.parse(Path(sys.argv[1]).read_bytes())):
         if isinstance(node, ast.FunctionDef) and node.name == sys.argv[2]:

@@ -20,7 +20,7 @@ from toto_patcher.errors import refuse_all
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files import journal, preflight, recovery
 from toto_patcher.patching.files.layout import FOLDER
-from toto_patcher.patching.files.lock import acquire, deferred_interrupts, release
+from toto_patcher.patching.files.lock import acquire, deferred_interrupts, hide, release
 from toto_patcher.patching.files.recovery import Recovery
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
@@ -102,11 +102,13 @@ def exclusive(root: Path) -> Iterator[Recovery | None]:
         try:
             _held.add(holder)
             with _named_errors(), deferred_interrupts():
+                hide(tree)
                 found = recovery.settle(tree)
             yield found
         finally:
             _held.discard(holder)
-            release(tree, lock)
+            with deferred_interrupts():
+                release(tree, lock)
 
 
 def commit(

@@ -97,10 +97,12 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
 
     repo = _open(root)
     head = head_commit(root)
-    names = [_literally(root / path) for path in paths]
+    tracked = [path for path in paths if _tracks(repo, root / path)]
+    new = [_literally(root / path) for path in paths if path not in tracked and (root / path).exists()]
+    names = [*(_literally(root / path) for path in tracked), *new]
     try:
-        repo.git.add("--update", "--", *names)  # tracked files, also those that a pattern would ignore
-        new = [_literally(root / path) for path in paths if (root / path).exists() and not _tracks(repo, root / path)]
+        if tracked:  # also those that a pattern would ignore
+            repo.git.add("--update", "--", *names[: len(tracked)])
         if new:
             repo.git.add("--", *new)
         if not repo.git.diff("--cached", "--name-only"):

@@ -17,6 +17,7 @@ from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import about
 
 LOCK = FOLDER / "lock"
+IGNORE, IGNORE_ALL = FOLDER / ".gitignore", b"*\n"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ATTEMPTS = 1000
 
@@ -69,11 +70,31 @@ def acquire(tree: Tree) -> int:
     raise StorageError("cannot get hold of the lock: the folder keeps changing", path=LOCK)
 
 
+def hide(tree: Tree) -> None:
+    """Makes git ignore ``.toto-patch``, unless somebody has said there what git is to ignore. Needs the lock."""
+    if _is_ours(tree) and tree.read(IGNORE) != IGNORE_ALL:
+        tree.remove(IGNORE)
+        try:
+            tree.write_new(IGNORE, IGNORE_ALL, 0o644)
+        except FileExistsError:
+            return  # somebody's own, just now
+        except BaseException:
+            with suppress(OSError):
+                tree.remove(IGNORE)  # whatever bytes of it there are, nobody else wrote them
+            raise
+
+
+def _is_ours(tree: Tree) -> bool:
+    """Whether the list of what git ignores is not there, ours, or the half of ours that a killed command left."""
+    return IGNORE_ALL.startswith(tree.read(IGNORE) or b"")
+
+
 def release(tree: Tree, descriptor: int) -> None:
     """Gives the lock back, and removes ``.toto-patch`` if nothing else is in it."""
     try:
         with suppress(OSError, UnsafePathError):
-            if set(tree.names(FOLDER)) <= {LOCK.name}:
+            if set(tree.names(FOLDER)) <= {LOCK.name, IGNORE.name} and _is_ours(tree):
+                tree.remove(IGNORE)
                 tree.remove(LOCK)
                 tree.remove_folder(FOLDER)
     finally:

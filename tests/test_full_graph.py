@@ -1,0 +1,166 @@
+"""What the profile full-graph adds, in use: same numbers, settings, copies, compilation, and upstream's path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.variations import REGISTRY
+from tests.variations.bench import Child, make_tree
+from toto_patcher.patching import series
+from toto_patcher.patching.checkout import Checkout
+from toto_patcher.patching.plan import plan_selection
+
+PLAIN = REGISTRY["nothing_changed"]
+ALL = tuple(patch.id for patch in series.load().patches if "static-decoder" not in patch.conflicts)
+SELECTIONS = {
+    "full-graph": ("static-decoder", "effective-compile"),
+    "static-decoder alone": ("static-decoder",),
+    "all patches": ALL,
+}
+Ask = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    process = Child()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def tree(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tree(version, *ids)``: a release with these patches."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(version: str, *ids: str) -> Path:
+        if (version, *ids) not in made:
+            root = tmp_path_factory.mktemp(f"toto-{version}")
+            make_tree(toto_release(version) / "toto", root, PLAIN)
+            plan = plan_selection(Checkout.open(root), series.load().select(ids=ids) if ids else (), pristine={})
+            for change in plan.changes:
+                assert change.after is not None
+                (root / change.path).parent.mkdir(exist_ok=True)
+                (root / change.path).write_bytes(change.after)
+            made[(version, *ids)] = root
+        return made[(version, *ids)]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def ask(child: Child) -> Ask:
+    def answer(root: Path, probe: str) -> Any:
+        found = child.ask(root, PLAIN, probe=probe, module="decoder_probes")
+        assert "value" in found, found["error"]
+        return found["value"]
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def full(tree: Callable[..., Path]) -> Path:
+    return tree("0.2.0", *SELECTIONS["full-graph"])
+
+
+@pytest.fixture(scope="module")
+def original(tree: Callable[..., Path], ask: Ask) -> dict[str, list[float]]:
+    return dict(ask(tree("0.2.0"), "upstream"))
+
+
+def require_close(one: list[float], other: list[float]) -> None:
+    scale = max(map(abs, other))
+    assert len(one) == len(other)
+    assert max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("version", ["0.1.3", "0.1.4", "0.2.0"])
+def test_means_and_samples_are_upstreams(tree: Callable[..., Path], ask: Ask, version: str, selection: str) -> None:
+    before = ask(tree(version), "upstream")
+    after = ask(tree(version, *SELECTIONS[selection]), "decoded")
+    assert after["told"] == []
+    for name, values in before.items():
+        require_close(after[name], values)
+
+
+def test_the_settings(full: Path, ask: Ask) -> None:
+    refusal = 'the sampler is "fast" or "seed-exact", not \'exact\''
+    assert ask(full, "settings") == ["fast", "seed-exact", refusal, "seed-exact", True, None]
+
+
+def test_copies_keep_the_settings_and_have_buffers_of_their_own(full: Path, ask: Ask) -> None:
+    same, own = ask(full, "copies")
+    assert same == [["seed-exact", True]] * 3
+    assert own == [True, True, False]  # a shallow copy shares what it is a copy of
+
+
+def test_release_frees_and_the_next_forecast_is_the_same(full: Path, ask: Ask) -> None:
+    assert ask(full, "released") == [False, True]
+
+
+def test_the_four_shapes_used_last_are_kept(full: Path, ask: Ask) -> None:
+    assert ask(full, "kept") == [[1, 2, 3, 4, 4, 4], [3, 4, 5, 6]]
+
+
+def test_each_way_to_compile_compiles_the_decoder(full: Path, ask: Ask) -> None:
+    found = ask(full, "compiled")
+    fixed = "('dynamic', False), ('fullgraph', True)"
+    eager, default = f"[('backend', 'eager'), {fixed}]", f"[{fixed}, ('mode', 'default')]"
+    assert found == {
+        "nothing": [],
+        "forecaster.compile()": [default],
+        "forecaster.compile(backend)": [eager],
+        "toto.compile()": [default],
+        "toto.compile(backend)": [eager],
+        "toto.compile(disable)": [],
+        "after a forecast": [eager],
+    }
+
+
+def test_compiled_the_mean_stays(full: Path, ask: Ask, original: dict[str, list[float]]) -> None:
+    found = ask(full, "compiled_for_real")
+    assert found["told"] == []
+    require_close(found["mean"], original["mean"])
+
+
+@pytest.mark.parametrize("version", ["0.1.3", "0.2.0"])
+def test_without_the_decoder_toto_compiles_the_backbone(
+    tree: Callable[..., Path], ask: Ask, original: dict[str, list[float]], version: str
+) -> None:
+    found = ask(tree(version, "effective-compile"), "toto_compiles_the_backbone")
+    assert found["asked"] == [
+        ["('mode', 'reduce-overhead')"],
+        ["('mode', 'default')"],
+        ["('backend', 'eager')"],
+        ["('options', {'trace.enabled': False})"],
+    ]
+    assert found["graphs"]
+    require_close(found["mean"], original["mean"])
+
+
+def test_what_the_decoder_does_not_know_is_left_to_upstream(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    reasons = {
+        "hooked": "unembed has a hook",
+        "replaced": "TotoForecaster.generate_mean was replaced",
+        "other_gate": "layers.0.mlp.1 is Gate",
+        "part_in_training": "the model is in training mode",
+    }
+    found = ask(full, "left_to_upstream")
+    assert {name: case["told"] for name, case in found.items()} == {
+        f"{name}, {when}": [reason] for name, reason in reasons.items() for when in ("before", "after a forecast")
+    }
+    for case in found.values():
+        require_close(case["mean"], original["mean"])
+
+
+def test_two_threads_on_one_forecaster_both_get_the_mean(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    for values in ask(full, "two_threads"):
+        require_close(values, original["mean"])

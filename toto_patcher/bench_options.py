@@ -1,0 +1,90 @@
+"""The options of ``toto-patch bench``: what click needs to know of them, and nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toto_patcher.invocation import F, Settings
+
+WORKLOADS = ("trading", "observability", "long-horizon", "smoke")
+MODES = ("eager", "default", "reduce-overhead", "max-autotune")
+
+
+def _where(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """``--json FILE`` writes the raw document there; ``--json`` alone prints a document, as for every command."""
+    settings = ctx.ensure_object(Settings)
+    before = (
+        ctx.parent is not None and ctx.parent.get_parameter_source("json") is click.core.ParameterSource.COMMANDLINE
+    )
+    settings.json = before or value == "-"
+    return None if value in (None, "-") else Path(value)
+
+
+def bench_options(command: F) -> F:
+    """Adds the options of ``bench``."""
+    many: dict[str, Any] = {"multiple": True}
+    options = (
+        click.option("--workload", type=click.Choice(WORKLOADS), help="Repeatable.  [default: all but smoke]", **many),
+        click.option(
+            "--profile",
+            metavar="P",
+            help="A candidate; repeatable.  [default: the one applied, else full-graph]",
+            **many,
+        ),
+        click.option("--patch", metavar="ID", help="Patches that are one more candidate together; repeatable.", **many),
+        click.option(
+            "--tree", metavar="NAME=DIR", help="A ready tree in place of those made from the root; repeatable.", **many
+        ),
+        click.option("--ablation", is_flag=True, help="Also each patch alone, and one after the other."),
+        click.option(
+            "--baseline",
+            type=click.Choice(MODES),
+            help="How upstream runs; repeatable.  [default: eager, default and, on a GPU, reduce-overhead]",
+            **many,
+        ),
+        click.option(
+            "--mode", type=click.Choice((*MODES, "toto.compile")), help="How candidates run; repeatable.", **many
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(("fp32", "tf32", "bf16")),
+            help="[default: tf32 on a GPU, fp32 on a CPU]",
+        ),
+        click.option("--device", type=click.Choice(("cuda", "cpu")), default="cuda", show_default=True),
+        click.option("--shape", type=click.Choice(("base", "tiny")), default="base", show_default=True),
+        click.option("--turns", type=click.IntRange(2), default=5, show_default=True, help="Rounds over the rows."),
+        click.option(
+            "--timed", type=click.IntRange(1), default=3, show_default=True, help="Timed forecasts in a turn of a row."
+        ),
+        click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Of torch, in each row."),
+        click.option(
+            "--compile-threads", type=click.IntRange(1), default=4, show_default=True, help="Of Inductor, in each row."
+        ),
+        click.option(
+            "--budget", type=float, metavar="SECONDS", help="Fewer repetitions of slower rows.  [default: 60 on a CPU]"
+        ),
+        click.option("--time-limit", type=float, metavar="SECONDS", help="Start no further group of rows after this."),
+        click.option(
+            "--warm-start",
+            type=click.Choice(("candidates", "all", "none")),
+            default="candidates",
+            show_default=True,
+            help="Which compiled rows are started again in a second process.",
+        ),
+        click.option("--kernels/--no-kernels", default=True, help="Count and time what runs on the device."),
+        click.option(
+            "--json",
+            "file",
+            is_flag=False,
+            flag_value="-",
+            metavar="[FILE]",
+            callback=_where,
+            help="Write the raw document to a file; without one, print one JSON document on stdout and nothing else.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,123 @@
+"""What all commands of the command line share: options, settings, and one way to report and to exit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from toto_patcher.results import ErrorResult, Result
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """The options that every command shares; they may stand before or after the command's name."""
+
+    root: Path | None = None
+    json: bool = False
+    verbose: bool = False
+    command: str = "toto-patch"
+
+
+def settings() -> Settings:
+    """Those of the command that runs."""
+    return click.get_current_context().ensure_object(Settings)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value and param.name:
+        setattr(ctx.ensure_object(Settings), param.name, value)
+
+
+_SHARED: dict[str, Any] = {"expose_value": False, "callback": _remember}
+
+
+def global_options(command: F) -> F:
+    """Adds --root, --json and --verbose."""
+    json = click.option("--json", is_flag=True, help="Print one JSON document on stdout and nothing else.", **_SHARED)
+    return json(tree_options(command))
+
+
+def tree_options(command: F) -> F:
+    """Adds --root and --verbose, for a command with a --json of its own."""
+    for option in (
+        click.option("--verbose", is_flag=True, help="Log each step to stderr; show tracebacks.", **_SHARED),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="The folder that holds the Toto package.  [default: TOTO_PATCH_ROOT, [tool.toto-patch] root in "
+            "pyproject.toml, vendor/toto at or above the current folder]",
+            **_SHARED,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def selection_options(command: F) -> F:
+    """Adds --profile and --patch."""
+    command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
+        command
+    )
+    return click.option("--profile", metavar="P", help="The profile to select.  [default: graph-breaks]")(command)
+
+
+class ReportingGroup(click.Group):
+    """A group whose every outcome goes through ``report`` and ends in one of the documented exit codes."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Runs a command and exits."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        # Known before parsing, so that a command line that cannot be parsed is answered in JSON too.
+        own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        settings = Settings(json="--json" in own, verbose="--verbose" in own)
+        extra.update(standalone_mode=False, obj=settings)
+        try:
+            outcome = super().main(arguments, *rest, **extra)
+            code = outcome if isinstance(outcome, int) else 0
+        except Exception as error:
+            code = _fail(error, settings)
+        from toto_patcher.terminal import flush_or_silence
+
+        flush_or_silence()
+        sys.exit(code)
+
+
+def _fail(error: Exception, settings: Settings) -> int:
+    from toto_patcher import report
+
+    if isinstance(error, click.Abort):
+        result = report.interrupted(settings.command)
+    elif isinstance(error, click.ClickException):
+        context: click.Context | None = getattr(error, "ctx", None)
+        hint = f"`{context.command_path} --help` lists what there is." if context else None
+        result = report.usage_failure(error.format_message(), command=settings.command, hint=hint)
+    else:
+        result = report.failure(error, command=settings.command, verbose=settings.verbose)
+    return _emit(result, settings)
+
+
+def _emit(result: Result | ErrorResult, settings: Settings) -> int:
+    from toto_patcher import report
+
+    return report.emit(result, as_json=settings.json)
+
+
+def done(result: Result | ErrorResult) -> None:
+    """Reports what a command found or did, and exits."""
+    click.get_current_context().exit(_emit(result, settings()))
+
+
+def progress(*, lines: bool = False) -> Any:
+    """The progress bar, as a context manager; none with --json. With ``lines``, lines of text where there is no bar."""
+    from toto_patcher import report
+
+    return report.progress(enabled=not settings().json, lines=lines)
