@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toto_patcher import results as r
+from toto_patcher import roots
 from toto_patcher.errors import UsageError
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _made(root: Path | None, request: Request, folder: Path) -> tuple[str, list[
     from toto_patcher.evidence import trees
     from toto_patcher.patching import series
 
-    workspace = ws.look(ws.find(root))
+    workspace = ws.look(roots.find(root))
     workspace.refuse_if_interrupted()
     _require_package(workspace.root)
     applied = workspace.state.profile if workspace.state else None

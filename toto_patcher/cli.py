@@ -8,13 +8,12 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 
 from toto_patcher import __version__, invocation
-from toto_patcher.bench_options import bench_options
-from toto_patcher.invocation import ReportingGroup, global_options, selection_options, tree_options
+from toto_patcher.command_line.bench import bench
+from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
 @click.group(
@@ -191,19 +190,8 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-@cli.command()
-@bench_options
-@tree_options
-def bench(**asked: Any) -> None:
-    """Measure candidates against upstream: one run, interleaved, each tree in its own process (needs torch).
-
-    The trees are made in temporary folders from the root's original sources; nothing is written under the root.
-    """
-    from toto_patcher import benchmarking
-
-    with invocation.progress(lines=True) as progress:
-        result = benchmarking.bench(invocation.settings().root, benchmarking.Request(**asked), progress)
-    invocation.done(result)
+for command in (bench,):
+    cli.add_command(command)
 
 
 # Inside a git hook these name the repository of the caller; what is asked here is always the checkout's own.

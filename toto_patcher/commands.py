@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher import results as r
+from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
-from toto_patcher.patching import checkout as checkouts
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import Plan
 
@@ -43,7 +43,7 @@ def apply(
         TotoPatchError: refused, or the operating system refused; the tree is as it was.
     """
     profile, selection = ws.select(profile, ids)
-    workspace = ws.look(ws.find(root))
+    workspace = ws.look(roots.find(root))
     recovered = None
     if workspace.pending:
         if dry_run or check:
@@ -101,7 +101,7 @@ def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
 
 def revert(root: Path | None) -> r.RevertResult:
     """Puts every original back and drops the record; nothing to do on a tree that is not patched."""
-    place = ws.find(root)
+    place = roots.find(root)
     before = ws.look(place)
     if before.state is None and before.pending is None:
         return _nothing_to_revert(place, None)
@@ -130,7 +130,7 @@ def _nothing_to_revert(place: Path, recovery: Recovery | None) -> r.RevertResult
 
 def recover(root: Path | None) -> r.RecoverResult:
     """Finishes or undoes what an interrupted run left."""
-    place = ws.find(root)
+    place = roots.find(root)
     recovery = transaction.recover(place)
     return r.RecoverResult(
         root=str(place),
@@ -154,7 +154,7 @@ def vendor(
     """Puts a pinned release, a git revision or a folder's Toto into the vendor folder."""
     from toto_patcher.patching import vendor as vendoring
 
-    place = checkouts.wanted_root(root, os.environ, checkouts.starting_folder(root, os.environ))
+    place = roots.wanted_root(root, os.environ, roots.starting_folder(root, os.environ))
 
     def step(what: str) -> None:
         progress(what, 0, 0)

@@ -46,6 +46,18 @@ class UsageError(TotoPatchError):
     kind = "usage"
 
 
+class InputError(UsageError, ValueError):
+    """What a caller of the runtime passed cannot be forecast, or set (exit 2)."""
+
+    kind = "input"
+
+
+class CheckpointError(UsageError):
+    """A checkpoint is missing, incomplete, or of another shape than the tree's model (exit 2)."""
+
+    kind = "checkpoint"
+
+
 class RefusedError(TotoPatchError):
     """The checkout cannot be changed safely; nothing was written (exit 3)."""
 

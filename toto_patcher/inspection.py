@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from toto_patcher import results as r
+from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import TotoPatchError
 from toto_patcher.patching.checkout import Checkout
@@ -45,7 +46,7 @@ def diff(root: Path | None, profile: str | None, ids: Sequence[str]) -> r.DiffRe
     from toto_patcher.patching.plan import unified_diff
 
     profile, selection = ws.select(profile, ids)
-    workspace = ws.look(ws.find(root))
+    workspace = ws.look(roots.find(root))
     workspace.refuse_if_interrupted()
     plan = ws.plan(workspace, selection, profile)
     files = ws.changed_files(plan.pending)
@@ -58,7 +59,7 @@ def status(root: Path | None) -> r.StatusResult:
     """What is patched, pristine or drifted now."""
     from toto_patcher.patching.version_control import git_state
 
-    workspace = ws.look(ws.find(root))
+    workspace = ws.look(roots.find(root))
     state, files = workspace.state, workspace.files()
     git = git_state(workspace.root)
     verdict = _verdict(files) if state else "unrecorded" if ws.unrecorded(workspace.root) else "not-patched"
@@ -83,7 +84,7 @@ def verify(
     Raises:
         UnknownSourceError: it is not patched and could not be.
     """
-    workspace = ws.look(ws.find(root))
+    workspace = ws.look(roots.find(root))
     state, files = workspace.state, workspace.files()
     checks = [_journal_check(workspace), *(_bytes_check(workspace, file) for file in files)]
     verdict = _verdict(files) if state else "not-patched"
@@ -234,7 +235,7 @@ def _golden_files(patch: Patch) -> tuple[str, ...]:
 
 def _places(patch: Patch, root: Path | None) -> tuple[str, ...]:
     try:
-        tree = Checkout.open(ws.find(root))
+        tree = Checkout.open(roots.find(root))
         return tuple(f"{place.path}:{place.line}" for name in patch.targets for place in tree.definitions(name))
     except TotoPatchError:
         if root is not None:

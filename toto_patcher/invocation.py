@@ -62,6 +62,30 @@ def tree_options(command: F) -> F:
     return command
 
 
+def document_options(command: F) -> F:
+    """Adds --root, --verbose and a --json that may name a file for the raw document, passed on as ``file``."""
+    json = click.option(
+        "--json",
+        "file",
+        is_flag=False,
+        flag_value="-",
+        metavar="[FILE]",
+        callback=_document,
+        help="Write the raw document to a file; without one, print one JSON document on stdout and nothing else.",
+    )
+    return tree_options(json(command))
+
+
+def _document(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """A command's own ``--json``: with FILE the raw document goes there; alone it prints one, as for every command."""
+    settings = ctx.ensure_object(Settings)
+    before = (
+        ctx.parent is not None and ctx.parent.get_parameter_source("json") is click.core.ParameterSource.COMMANDLINE
+    )
+    settings.json = before or value == "-"
+    return None if value in (None, "-") else Path(value)
+
+
 def selection_options(command: F) -> F:
     """Adds --profile and --patch."""
     command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(

@@ -265,6 +265,13 @@ def _bench(result: r.BenchResult, out: Surface) -> None:
         out.line(f"The raw document is in {_tree(result.file)}.", "dim")
 
 
+def _report(result: r.ReportResult, out: Surface) -> None:
+    for line in result.summary:
+        out.line(line)
+    for file in result.files:
+        out.line(f"Written: {_tree(file)}", "dim")
+
+
 RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.ListResult: _list,
     r.ShowResult: _show,
@@ -276,4 +283,5 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.RecoverResult: _recover,
     r.VendorResult: _vendor,
     r.BenchResult: _bench,
+    r.ReportResult: _report,
 }

@@ -97,7 +97,7 @@ def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
     return result.exit_code
 
 
-_ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult, r.BenchResult)
+_ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult, r.BenchResult, r.ReportResult)
 
 
 def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
@@ -108,7 +108,8 @@ def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
     elif isinstance(result, r.ErrorResult):
         render_error(result, surface(_stream("stderr")))
     else:
-        RENDERERS[type(result)](result, surface(_stream("stdout")))
+        renderer = next(RENDERERS[kind] for kind in type(result).__mro__ if kind in RENDERERS)
+        renderer(result, surface(_stream("stdout")))
 
 
 def _stream(name: Literal["stdout", "stderr"]) -> TextIO:
@@ -147,6 +148,7 @@ def to_json(result: r.Result | r.ErrorResult) -> str:
     body = asdict(result)
     head = {"schema": SCHEMA, "command": result.command, "ok": result.exit_code == 0}
     body.pop("traceback", None)
+    body.pop("summary", None)
     document = _finite({**head, "exit_code": body.pop("exit_code"), **body})
     return json.dumps(document, indent=2, allow_nan=False, default=str)
 

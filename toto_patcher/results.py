@@ -218,6 +218,23 @@ class BenchResult(Result):
 
 
 @dataclass(frozen=True)
+class ReportResult(Result):
+    """What a command of runtime or evidence found; each has a class of its own.
+
+    Attributes:
+        root: the tree, where there is one.
+        files: what was written.
+        document: the whole report, as JSON has it.
+        summary: the report in words, line by line; for terminals only.
+    """
+
+    root: str | None
+    files: tuple[str, ...]
+    document: Mapping[str, Any]
+    summary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 

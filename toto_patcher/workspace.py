@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,11 +76,6 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
     from toto_patcher.patching.vendoring import releases
 
     return releases.release_bytes(version)
-
-
-def find(explicit: Path | None) -> Path:
-    """The checkout's folder, from ``--root``, the environment, the configuration or the current folder."""
-    return checkouts.find_root(explicit, os.environ, checkouts.starting_folder(explicit, os.environ))
 
 
 def look(root: Path) -> Workspace:

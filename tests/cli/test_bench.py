@@ -10,8 +10,8 @@ from cli_driver import REPOSITORY, Run, document, snapshot
 from json_page import COMMON, differences, documented
 
 from tests.evidence.stub_tree import write_stub_tree
-from toto_patcher import bench_options
 from toto_patcher.benchmarking import Request
+from toto_patcher.command_line import bench as bench_options
 from toto_patcher.evidence import workloads
 from toto_patcher.patching import series
 

@@ -62,8 +62,8 @@ _DECODER = (
     ),
     _in("decoding", "Decoding.forecast", "all-labels-are-targets", "int(A)", "0"),
     _in(
-        "decoding", "Decoding.forecast", "the-end-of-the-last-patch-is-given", "values[:, :, :prediction_length]",
-        "values[:, :, -prediction_length:]",
+        "decoding", "Decoding.forecast", "the-end-of-the-last-patch-is-given",
+        "answer.values[:, :, :prediction_length]", "answer.values[:, :, -prediction_length:]",
     ),
     _in(
         "decoding", "Decoding._decode", "forecasts-left-to-upstream", "return self._decoder.forecast(request)",

@@ -1,29 +1,19 @@
-"""The options of ``toto-patch bench``: what click needs to know of them, and nothing heavy."""
+"""``toto-patch bench``: its options, and the call."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from toto_patcher.invocation import F, Settings
+from toto_patcher import invocation
+from toto_patcher.invocation import F, document_options
 
 WORKLOADS = ("trading", "observability", "long-horizon", "smoke")
 MODES = ("eager", "default", "reduce-overhead", "max-autotune")
 
 
-def _where(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """``--json FILE`` writes the raw document there; ``--json`` alone prints a document, as for every command."""
-    settings = ctx.ensure_object(Settings)
-    before = (
-        ctx.parent is not None and ctx.parent.get_parameter_source("json") is click.core.ParameterSource.COMMANDLINE
-    )
-    settings.json = before or value == "-"
-    return None if value in (None, "-") else Path(value)
-
-
-def bench_options(command: F) -> F:
+def _options(command: F) -> F:
     """Adds the options of ``bench``."""
     many: dict[str, Any] = {"multiple": True}
     options = (
@@ -75,16 +65,22 @@ def bench_options(command: F) -> F:
             help="Which compiled rows are started again in a second process.",
         ),
         click.option("--kernels/--no-kernels", default=True, help="Count and time what runs on the device."),
-        click.option(
-            "--json",
-            "file",
-            is_flag=False,
-            flag_value="-",
-            metavar="[FILE]",
-            callback=_where,
-            help="Write the raw document to a file; without one, print one JSON document on stdout and nothing else.",
-        ),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+@click.command()
+@_options
+@document_options
+def bench(**asked: Any) -> None:
+    """Measure candidates against upstream: one run, interleaved, each tree in its own process (needs torch).
+
+    The trees are made in temporary folders from the root's original sources; nothing is written under the root.
+    """
+    from toto_patcher import benchmarking
+
+    with invocation.progress(lines=True) as progress:
+        result = benchmarking.bench(invocation.settings().root, benchmarking.Request(**asked), progress)
+    invocation.done(result)

@@ -1,0 +1,1 @@
+"""What production code imports: compile configuration, pipeline, warm-up, monitor. Knows torch, never libcst."""
