@@ -55,6 +55,7 @@ class Runner:
             "cache": drive_cache,
             "attention": drive_attention,
         }
+        demand_determinism()
         with self.layout(case), self.checks(case), self.watch.case(case), torch.no_grad():
             model = self.model(case, reference=reference)
             with self.arithmetic(case, reference):
@@ -199,6 +200,7 @@ class Runner:
         self, case: Case, turn: Turn, forecaster: Any, dtype: torch.dtype, seed: int | None
     ) -> tuple[str, torch.Tensor]:
         """One forecast, and what it is called: the mean, or the samples if the case draws any."""
+        demand_determinism()
         patch, case = forecaster.model.patch_embed.patch_size, case.at(turn)
         context, steps = case.context.steps(patch), turn.horizon.steps(patch)
         full = inputs.make(case, context + steps, context, turn.salt, case.blank.steps(patch))
@@ -223,6 +225,15 @@ class Runner:
         options |= {"num_samples": case.samples, "samples_per_batch": case.samples_per_batch}
         scoring = "seeded" if case.kind == "samples" else "drawn"
         return f"{scoring}|samples", forecaster.forecast(series, steps, **options).samples
+
+
+def demand_determinism() -> None:
+    """Deterministic algorithms, and a warning where there is none.
+
+    Once is not enough: on a GPU upstream's scaler puts the demand back without its "warn only" after each call, and a
+    decoder then leaves forecasts to upstream.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _device_abilities(device: torch.device) -> list[str]:
