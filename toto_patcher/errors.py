@@ -118,13 +118,6 @@ class LockedError(StorageError):
     kind = "locked"
 
 
-class OutputsDifferError(TotoPatchError):
-    """The equivalence ladder failed: patched outputs differ from the original's (exit 5)."""
-
-    exit_code = 5
-    kind = "outputs-differ"
-
-
 def refuse_all(refusals: Sequence[RefusedError]) -> None:
     """Raises nothing, the one refusal, or all of them together."""
     if len(refusals) == 1:

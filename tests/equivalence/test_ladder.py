@@ -13,7 +13,7 @@ import pytest
 from tests.equivalence.conftest import Pair, copy_model, planted
 from tests.equivalence.faults import FAULTS
 from toto_patcher.equivalence import ladder
-from toto_patcher.errors import OutputsDifferError, RefusedError, UsageError
+from toto_patcher.errors import RefusedError, UsageError
 
 CHANGED = {PurePosixPath("toto/model/attention.py"), PurePosixPath("toto/model/util.py")}
 
@@ -28,7 +28,7 @@ def test_patched_release_passes_compiled_too(pair: Callable[[str], Pair], versio
     seen: list[tuple[int, int, str]] = []
     report = ladder.run(*pair(version), quick=True, progress=lambda *step: seen.append(step), expected=CHANGED)
     assert report.failures == ()
-    report.require_passed()
+    assert report.passed
     assert {check.step for check in report.checks} == {1, 2, 3, 4, 6}
     assert report.facts["compiler"]["tiny"]["compiled-single"]["recompilations"] == 0
     assert seen and [done for done, _, _ in seen] == list(range(1, len(seen) + 1)) and seen[-1][0] <= seen[-1][1]
@@ -74,13 +74,10 @@ def test_the_patched_tree_compiled_by_inductor_passes(pair: Callable[[str], Pair
     assert report.facts["backend"] == "inductor"
 
 
-def test_a_fault_gives_exit_code_5_and_the_name_of_the_check(pair: Callable[[str], Pair], tmp_path: Path) -> None:
+def test_a_fault_gives_a_failed_report_and_the_name_of_the_check(pair: Callable[[str], Pair], tmp_path: Path) -> None:
     original, patched = pair("0.2.0")
     fault = next(fault for fault in FAULTS if fault.name == "position-one-less")
     report = ladder.run(original, planted(fault, patched, tmp_path / "faulty"), quick=True, compiled=False)
-    with pytest.raises(OutputsDifferError, match="cached-keys/tiny/float32") as caught:
-        report.require_passed()
-    assert caught.value.exit_code == 5
     written = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert written["passed"] is False
     failed = next(check for check in written["checks"] if check["name"] == "cached-keys/tiny/float32")

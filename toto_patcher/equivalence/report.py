@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from toto_patcher.errors import OutputsDifferError
-
 
 @dataclass(frozen=True)
 class Check:
@@ -80,18 +78,3 @@ class LadderReport:
             "checks": checks,
             "facts": dict(self.facts),
         }
-
-    def require_passed(self) -> None:
-        """Does nothing if all checks passed.
-
-        Raises:
-            OutputsDifferError: otherwise, naming the checks that failed.
-        """
-        if self.passed:
-            return
-        names = ", ".join(check.name for check in self.failures) or "nothing was checked"
-        first = self.failures[0] if self.failures else None
-        raise OutputsDifferError(
-            f"the patched outputs differ from the original's: {names}" + (f" ({first.detail})" if first else ""),
-            hint="Put the original back with: toto-patch revert. See verify-only --json for the cases.",
-        )

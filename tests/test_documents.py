@@ -1,0 +1,88 @@
+"""What the guides tell their readers to type is typed here: every block of shell and of Python, on real trees."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GUIDES = ("production.md", "troubleshooting.md", "environment.md")
+PROFILES = ("full-graph", "graph-breaks", None)
+
+Project = Callable[[str | None], Path]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language in a page of docs/, in order."""
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def environment(project: Path) -> dict[str, str]:
+    """As after an installation: the command on the PATH, the modules importable, nobody's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOTO", "TORCH"))}
+    paths = [str(REPOSITORY), str(REPOSITORY / "toto_patcher" / "compat"), *filter(None, [kept.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "PATH": f"{project / 'bin'}:{kept['PATH']}",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TORCHINDUCTOR_CACHE_DIR": str(project / "cache"),
+    }
+
+
+def run(command: list[str], project: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=project, env=environment(project), capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+@pytest.fixture
+def project(fresh_toto: Callable[[str, Path], Path], tmp_path: Path) -> Project:
+    """``project(profile)``: a folder that vendors Toto in vendor/toto and has the scripts beside it."""
+
+    def make(profile: str | None) -> Path:
+        (tmp_path / "vendor").mkdir()
+        fresh_toto("0.2.0", tmp_path).rename(tmp_path / "vendor" / "toto")
+        (tmp_path / "scripts").symlink_to(REPOSITORY / "scripts")
+        tool = tmp_path / "bin" / "toto-patch"
+        tool.parent.mkdir()
+        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m toto_patcher "$@"\n')
+        tool.chmod(0o755)
+        if profile:
+            done = run([str(tool), "apply", "--backup", "--profile", profile], tmp_path)
+            assert done.returncode == 0, done.stderr
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_every_shell_block_of_a_guide_succeeds(page: str, project: Project) -> None:
+    found = blocks(page, "sh")
+    assert found
+    folder = project("full-graph" if page == "troubleshooting.md" else None)
+    for block in found:
+        done = run(["bash", "-euo", "pipefail", "-c", block], folder)
+        assert done.returncode == 0, f"{block}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_the_production_guides_program_runs(profile: str | None, project: Project) -> None:
+    program = "\n".join(blocks("production.md", "python"))
+    facts = "import json; print(json.dumps([samples.shape, health, pipeline.profile, pipeline.compiled]))"
+    done = run([sys.executable, "-c", f"{program}\n{facts}"], project(profile))
+    assert done.returncode == 0, done.stderr
+    expected = f"[[1024, 8], true, {'null' if profile is None else chr(34) + profile + chr(34)}, true]"
+    assert done.stdout.splitlines()[-1] == expected
+
+
+def test_every_file_that_a_page_links_to_exists() -> None:
+    for page in sorted((REPOSITORY / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
