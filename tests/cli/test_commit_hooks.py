@@ -9,10 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_driver import ATTENTION, UTIL, Run, document, environment
-from test_apply import committed, git
-
-__all__ = ["committed"]  # a fixture
+from cli_driver import ATTENTION, UTIL, Run, document, environment, git
 
 
 def hook(root: Path, script: str, name: str = "pre-commit") -> None:

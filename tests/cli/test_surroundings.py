@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_driver import UTIL, Run, document, environment, snapshot
-from test_apply import committed, git
-
-__all__ = ["committed"]  # a fixture
+from cli_driver import UTIL, Run, document, environment, git, snapshot
 
 
 @pytest.mark.parametrize(
