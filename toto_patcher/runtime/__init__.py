@@ -12,26 +12,25 @@ if TYPE_CHECKING:
     from toto_patcher.runtime.forecast import Forecast
     from toto_patcher.runtime.pipeline import TotoPipeline
 
-_PLACES = {
-    "Forecast": "forecast",
-    "TotoMonitor": "monitor",
-    "TotoPipeline": "pipeline",
-    "quick_warmup": "warmup",
-    "standard_warmup": "warmup",
-    "thorough_warmup": "warmup",
-    "verify_warmup_effectiveness": "warmup",
-}
-_MODULES = ("compile_config",)
-
-__all__ = [*_PLACES, *_MODULES]  # noqa: PLE0604 - names of this package
+__all__ = [
+    "Forecast",
+    "TotoMonitor",
+    "TotoPipeline",
+    "compile_config",
+    "quick_warmup",
+    "standard_warmup",
+    "thorough_warmup",
+    "verify_warmup_effectiveness",
+]
+_PLACES = {"Forecast": "forecast", "TotoMonitor": "monitor", "TotoPipeline": "pipeline"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _PLACES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    if name == "compile_config":
+        return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'warmup')}"), name)
 
 
 def __dir__() -> list[str]:

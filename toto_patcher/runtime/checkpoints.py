@@ -78,10 +78,10 @@ def load(toto: Any, folder: Path, device: str) -> Any:
     weights = folder / WEIGHTS_FILE
     try:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
-        if not isinstance(config, dict):
-            raise ValueError("not an object")
     except ValueError as error:
         raise CheckpointError(f"is not a model's configuration: {error}", path=folder / CONFIG_FILE) from error
+    if not isinstance(config, dict):
+        raise CheckpointError("is not a model's configuration: not an object", path=folder / CONFIG_FILE)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # upstream prints
             model = toto.load_from_checkpoint(str(folder), map_location=device)

@@ -6,7 +6,7 @@ the forecast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,7 @@ def _depth(value: Any) -> int:
 def _per_series(given: Any, count: int) -> list[Any]:
     if given is None:
         return [None] * count
+    items: list[Any]
     if isinstance(given, Mapping):
         items = [given]
     elif isinstance(given, (list, tuple)):
@@ -223,11 +224,3 @@ def _times(item: Any, steps: int, interval: int | None, where: str) -> tuple[npt
 
 def _is_pandas(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
-
-
-def grouped(contexts: Sequence[Context], size: int) -> list[list[int]]:
-    """Indices of series that are forecast together: equal shapes, at most ``size`` at a time."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, context in enumerate(contexts):
-        groups.setdefault(context.key, []).append(index)
-    return [members[start : start + size] for members in groups.values() for start in range(0, len(members), size)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from toto_patcher.errors import InputError
 from toto_patcher.runtime.vendored import Vendored
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,27 @@ class Compiler:
         if self.backend != CUDA_GRAPH_BACKEND:
             return {"mode": None, "backend": self.backend}
         return {"mode": self.mode, "backend": self.backend}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch of series to forecast.
+
+    Attributes:
+        inputs: upstream's ``MaskedTimeseries``, on the model's device.
+        horizon: steps.
+        num_samples: to draw of each series.
+        samples_per_batch: of them, to draw at once.
+        future: known covariates (series, covariates, horizon), or ``None``.
+        seed: of torch's generators, or ``None`` to let them run on.
+    """
+
+    inputs: Any
+    horizon: int
+    num_samples: int
+    samples_per_batch: int
+    future: torch.Tensor | None = None
+    seed: int | None = None
 
 
 class Drawer:
@@ -81,21 +103,21 @@ class Drawer:
         # Upstream's Toto.compile() has no effect: its forecaster calls the backbone, never the wrapper.
         return self._tree.forecaster(torch.compile(self._backbone, **self.compiler.options()))
 
-    def draw(
-        self, inputs: Any, prediction_length: int, num_samples: int, samples_per_batch: int, future: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Samples (series, variates, prediction_length, num_samples), float32 on the CPU.
+    def draw(self, request: Request) -> torch.Tensor:
+        """Samples (series, variates, horizon, num_samples), float32 on the CPU.
 
         Raises:
+            InputError: this torch cannot sample in the precision that was asked for.
             torch.OutOfMemoryError: memory ran out, and a smaller batch is not allowed or did not help.
         """
         # A decoder draws all samples in one call, in rounds of its own; upstream's code draws batch after batch.
-        size = num_samples if self.decodes else min(samples_per_batch, num_samples)
+        size = request.num_samples if self.decodes else request.samples_per_batch
         retries = 0
         while True:
             size = min(size, self.samples_limit or size)
             try:
-                return self._draw(inputs, prediction_length, num_samples, size, samples_per_batch, future)
+                _seed(request.seed, request.inputs.series.device)
+                return self._draw(request, size)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -111,17 +133,16 @@ class Drawer:
                 self._warned = True
                 log.warning("out of memory (%s) with %d samples at once: going on with fewer", reason, size)
 
-    def _draw(
-        self, inputs: Any, horizon: int, count: int, size: int, batch: int, future: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _draw(self, request: Request, size: int) -> torch.Tensor:
         if not self.decodes:
-            return self._call(inputs, horizon, count, size, future)
+            return self._or_eagerly(request, request.num_samples, size)
         # The last call draws as many as the others, for one shape of buffers and code.
-        calls = -(-count // size)
-        parts = [self._call(inputs, horizon, size, min(batch, size), future) for _ in range(calls)]
-        return torch.cat(parts, dim=-1)[..., :count]
+        calls = -(-request.num_samples // size)
+        batch = min(request.samples_per_batch, size)
+        parts = [self._or_eagerly(request, size, batch) for _ in range(calls)]
+        return torch.cat(parts, dim=-1)[..., : request.num_samples]
 
-    def _call(self, inputs: Any, horizon: int, count: int, batch: int, future: torch.Tensor | None) -> torch.Tensor:
+    def _call(self, request: Request, count: int, batch: int) -> torch.Tensor:
         """One forecast of at least ``count`` samples, of which the first ``count`` are kept.
 
         Upstream wants whole batches. A batch of the remainder's size would be compiled, or recorded, once more for
@@ -132,21 +153,25 @@ class Drawer:
         batches = -(-count // batch)
         if self.compiler is None:
             batch = -(-count // batches)
-        more = {} if future is None else {"future_exogenous_variables": future}
+        more = {} if request.future is None else {"future_exogenous_variables": request.future}
+        with self._arithmetic(request.inputs.series):
+            found = self.forecaster.forecast(
+                request.inputs, request.horizon, num_samples=batch * batches, samples_per_batch=batch, **more
+            )
+        samples: torch.Tensor = found.samples
+        return samples[..., :count].detach().to("cpu", torch.float32, copy=True)
 
-        def forecast(forecaster: Any) -> torch.Tensor:
-            with self._arithmetic(inputs.series):
-                found = forecaster.forecast(
-                    inputs, horizon, num_samples=batch * batches, samples_per_batch=batch, **more
-                )
-            return found.samples[..., :count].detach().to("cpu", torch.float32, copy=True)
-
-        return self._or_eagerly(forecast)
-
-    def _or_eagerly(self, forecast: Callable[[Any], torch.Tensor]) -> torch.Tensor:
-        """Runs it compiled; where compiling fails, from then on eagerly."""
+    def _or_eagerly(self, request: Request, count: int, batch: int) -> torch.Tensor:
+        """The same; where compiling fails, from then on eagerly."""
         try:
-            return forecast(self.forecaster)
+            return self._call(request, count, batch)
+        except NotImplementedError as error:
+            if "not implemented for" not in str(error):
+                raise
+            raise InputError(
+                f"torch cannot forecast in this precision on {request.inputs.series.device.type}: {error}",
+                hint="Use float32, or the profile full-graph, which samples in another way.",
+            ) from error
         except Exception as error:
             if self.compiler is None or out_of_memory(error) or not failed_to_compile(error):
                 raise
@@ -156,14 +181,15 @@ class Drawer:
         self.free()
         self.forecaster = self._make()
         log.warning("torch.compile failed, forecasting without it from now on: %s", reason)
-        return forecast(self.forecaster)
+        _seed(request.seed, request.inputs.series.device)
+        return self._call(request, count, batch)
 
     def free(self) -> None:
         """Gives back what earlier forecasts hold."""
         if hasattr(self.forecaster, "release"):
             self.forecaster.release()
         gc.collect()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if next(self._backbone.parameters()).is_cuda:
             torch.cuda.empty_cache()
 
     @contextlib.contextmanager
@@ -184,6 +210,15 @@ class Drawer:
                     yield
         finally:
             torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def _seed(seed: int | None, device: torch.device) -> None:
+    """Seeds the generators that a forecast on the device uses, and no others."""
+    if seed is not None:
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
 
 
 def out_of_memory(error: BaseException | None) -> bool:

@@ -12,6 +12,9 @@ import torch
 
 from toto_patcher.errors import InputError
 
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""The quantiles that are given where nobody says which."""
+
 
 @dataclass(frozen=True)
 class Forecast:

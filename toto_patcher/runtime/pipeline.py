@@ -6,23 +6,21 @@ import contextlib
 import logging
 import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from toto_patcher.errors import CheckpointError, InputError
+from toto_patcher.errors import InputError
 from toto_patcher.runtime import _choice as environment
 from toto_patcher.runtime import checkpoints, contexts, vendored
+from toto_patcher.runtime.batches import Batch, divide
 from toto_patcher.runtime.contexts import Context
-from toto_patcher.runtime.drawing import Compiler, Drawer
-from toto_patcher.runtime.forecast import Forecast, check_levels
+from toto_patcher.runtime.drawing import Compiler, Drawer, Request
+from toto_patcher.runtime.forecast import LEVELS, Forecast, check_levels
 from toto_patcher.runtime.progress import tracked
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +28,8 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float32}
 """dtype in a checkpoint -> dtype to compute in; the range of float16 is too small for the model."""
-ROWS = 2048
-"""Samples times series times variates that are drawn at once: larger batches are no faster."""
-SERIES_AT_ONCE = 32
-DEFAULT_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SEED_STEP = 0x9E3779B97F4A7C15
+"""Between the seeds of two batches of series; the first batch has the seed that was given."""
 
 
 class TotoPipeline:
@@ -66,7 +62,7 @@ class TotoPipeline:
         compile_mode: str | None = None,
         compile_backend: str | None = None,
         amp_dtype: torch.dtype | str | None = None,
-        max_oom_retries: int = 4,
+        max_oom_retries: int = 6,
         min_samples_per_batch: int = 8,
         root: Path | str | None = None,
         **hub: Any,
@@ -193,34 +189,29 @@ class TotoPipeline:
                 "this release of Toto takes no known covariates",
                 hint="Vendor 0.2.0: toto-patch vendor --version 0.2.0",
             )
-        rows = samples * max(len(one.values) for one in series)
-        groups = contexts.grouped(series, max(1, min(SERIES_AT_ONCE, ROWS // rows)))
+        first = None if seed is None else _count("seed", seed, least=0)
         forecasts: dict[int, Forecast] = {}
-        with self._lock, self._seeded(seed):
-            for members in tracked(groups, progress):
-                together = [series[member] for member in members]
-                found = self._forecast(together, horizon, samples, batch)
-                forecasts.update(zip(members, found, strict=True))
+        with self._lock, self._generators_kept(first is not None):
+            width = None if self._tree.decodes else self.model.model.embed_dim
+            together = divide(series, samples, batch, width=width, fixed=self.compiled)
+            for number, chosen in enumerate(tracked(together, progress)):
+                own = None if first is None else (first + number * SEED_STEP) % 2**63
+                found = self._forecast([series[index] for index in chosen.members], chosen, horizon, samples, own)
+                forecasts.update(zip(chosen.members, found, strict=True))
         return [forecasts[index] for index in range(len(series))]
 
-    def _forecast(self, series: Sequence[Context], horizon: int, samples: int, batch: int | None) -> list[Forecast]:
-        """Forecasts equally shaped series together."""
-        variates = len(series[0].values)
-        if batch is None:
-            batch = max(1, min(samples, ROWS // (len(series) * variates)))
-        # Compiled code and buffers are of one number of series: the last batch is filled up with copies of a series.
-        filled = [*series, *[series[-1]] * (self._slots(len(series)) - len(series))]
-        drawn = self._drawer.draw(self._inputs(filled), horizon, samples, batch, self._future(filled))
-        targets = variates - series[0].covariates
-        values = drawn[: len(series), :targets].permute(0, 3, 1, 2)
+    def _forecast(
+        self, series: Sequence[Context], batch: Batch, horizon: int, samples: int, seed: int | None
+    ) -> list[Forecast]:
+        """Forecasts the series of one batch."""
+        filled = [*series, *[series[-1]] * (batch.slots - len(series))]
+        request = Request(self._inputs(filled), horizon, samples, batch.samples, self._future(filled), seed)
+        targets = len(series[0].values) - series[0].covariates
+        values = self._drawer.draw(request)[: len(series), :targets].permute(0, 3, 1, 2)
         return [
             Forecast((values[index, :, 0] if one.single else values[index]).contiguous())
             for index, one in enumerate(series)
         ]
-
-    def _slots(self, count: int) -> int:
-        """How many series are forecast at once where there are ``count``: compiled, a power of two."""
-        return count if self._drawer.compiler is None else 1 << (count - 1).bit_length()
 
     def _inputs(self, series: Sequence[Context]) -> Any:
         values = self._tensor(np.stack([one.values for one in series]))
@@ -230,7 +221,7 @@ class TotoPipeline:
         return self._tree.series(
             series=values,
             padding_mask=torch.ones_like(values, dtype=torch.bool),
-            # Of the first variate's group all of them: variates of one series see each other, series never do.
+            # One group: the variates of a series see each other. Series never do, whatever their groups.
             id_mask=torch.zeros_like(values, dtype=torch.int),
             timestamp_seconds=seconds[:, None].expand(values.shape).contiguous(),
             time_interval_seconds=intervals[:, None].expand(values.shape[:2]).contiguous(),
@@ -245,26 +236,16 @@ class TotoPipeline:
         dtype = next(self.model.parameters()).dtype
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
 
-    @contextlib.contextmanager
-    def _seeded(self, seed: int | None) -> Iterator[None]:
-        """Seeds the generators that a forecast uses, and puts them back."""
-        if seed is None:
-            yield
-            return
-        number = _count("seed", seed, least=0)
-        gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if gpu else []):
-            torch.default_generator.manual_seed(number)
-            if gpu:
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(number)
-            yield
+    def _generators_kept(self, kept: bool) -> contextlib.AbstractContextManager[None]:
+        """Puts torch's generators back to where they were, on the CPU and on the device."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        return torch.random.fork_rng(devices, enabled=kept)
 
     def predict_quantiles(
         self,
         context: Any,
         prediction_length: int,
-        quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+        quantile_levels: Sequence[float] = LEVELS,
         **options: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantiles and means of the samples, in Chronos' shapes.
@@ -281,11 +262,11 @@ class TotoPipeline:
         quantiles = torch.stack([forecast.quantile(levels).movedim(0, -1) for forecast in forecasts])
         return quantiles, torch.stack([forecast.mean for forecast in forecasts])
 
-    def predict_df(self, df: pd.DataFrame, **options: Any) -> pd.DataFrame:
-        """Forecasts the series of a long table; see ``frames.predict``."""
+    def predict_df(self, df: Any, *, prediction_length: int, **options: Any) -> Any:
+        """Forecasts the series of a long pandas table, one row for each series and time; see ``frames.predict``."""
         from toto_patcher.runtime import frames
 
-        return frames.predict(self, df, **options)
+        return frames.predict(self, df, prediction_length=_count("prediction_length", prediction_length), **options)
 
 
 def _device(device_map: str | torch.device | None) -> torch.device:
@@ -341,6 +322,3 @@ def _compiler(choice: environment.Choice) -> Compiler:
         if backend not in known:
             raise InputError(f"unknown compile backend {backend!r}", hint=f"Use one of: {', '.join(known)}.")
     return Compiler(choice.mode, backend)
-
-
-__all__ = ["CheckpointError", "TotoPipeline"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from toto_patcher.runtime.batches import Batch
 
-def tracked(batches: Sequence[list[int]], wanted: bool | None) -> Iterable[list[int]]:
+
+def tracked(batches: Sequence[Batch], wanted: bool | None) -> Iterable[Batch]:
     """Goes through batches of series and shows on stderr how many series are done.
 
     Args:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MODEL, FORECASTER, SERIES = "Toto", "TotoForecaster", "MaskedTimeseries"
 STATE_FILE = Path(".toto-patch") / "state.json"
+UNFINISHED = (Path(".toto-patch") / "journal.json", Path(".toto-patch") / "undo.json")
 _SKIPPED = frozenset({"__pycache__", "site-packages", "node_modules", "build", "dist", "test", "tests"})
 
 
@@ -90,6 +91,12 @@ def load(root: Path | str | None = None) -> Vendored:
                     f"this process has imported the Toto in {_loaded.root}, and cannot import the one in {folder} too",
                     hint="Use one tree in one process; start another process for the other.",
                 )
+            if any((folder / name).exists() for name in UNFINISHED):
+                raise UsageError(
+                    "is being patched, or patching was interrupted",
+                    path=folder,
+                    hint="Run toto-patch recover, then start again.",
+                )
             found = _loaded or _import(folder, folder, installed=False)
         _loaded = found
         return found
@@ -97,7 +104,10 @@ def load(root: Path | str | None = None) -> Vendored:
 
 def _import_installed(missing: NoCheckoutError) -> Vendored:
     """The package ``toto`` on the path, if it is Toto 1.0."""
-    spec = importlib.util.find_spec("toto")
+    try:
+        spec = importlib.util.find_spec("toto")
+    except ValueError:  # somebody put a module of this name where modules are kept, without a spec
+        spec = None
     places = [] if spec is None else list(spec.submodule_search_locations or [spec.origin or ""])
     if not places:
         raise missing
@@ -144,7 +154,7 @@ def _import(root: Path, searched: Path, *, installed: bool) -> Vendored:
 
 def _places(folder: Path) -> dict[str, Path]:
     """The file that defines each class; of several, the one nearest to the forecaster's."""
-    found = {}
+    found: dict[str, Path] = {}
     for name in (FORECASTER, MODEL, SERIES):
         files = _definitions(folder, name)
         if not files:
