@@ -14,9 +14,6 @@ import os
 import re
 import sys
 import threading
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,16 +131,16 @@ def _import(root: Path, searched: Path, *, installed: bool) -> Vendored:
         importlib.invalidate_caches()
     try:
         classes = {}
-        with _without_estimators():
-            for name, dotted in names.items():
-                module = importlib.import_module(dotted)
-                if not _within(getattr(module, "__file__", None), searched):
-                    raise UnknownSourceError(
-                        f"importing {dotted} from {searched} gave another package, from {module.__file__}",
-                        path=places[name],
-                        hint="Uninstall the other package, or take it off the path.",
-                    )
-                classes[name] = getattr(module, name)
+        _delay_estimators()
+        for name, dotted in names.items():
+            module = importlib.import_module(dotted)
+            if not _within(getattr(module, "__file__", None), searched):
+                raise UnknownSourceError(
+                    f"importing {dotted} from {searched} gave another package, from {module.__file__}",
+                    path=places[name],
+                    hint="Uninstall the other package, or take it off the path.",
+                )
+            classes[name] = getattr(module, name)
     except BaseException:
         if added:
             sys.path.remove(str(start))
@@ -256,25 +253,27 @@ def _recorded(root: Path) -> str | None:
     return profile if isinstance(profile, str) else None
 
 
-@contextmanager
-def _without_estimators() -> Iterator[None]:
+def _delay_estimators() -> None:
     """Lets ``gluonts.torch.distributions`` be imported without the training code that its parent package pulls in.
 
-    ``gluonts.torch`` imports its estimators and with them Lightning: seconds, and nothing that a forecast calls. A bare
-    package stands in while the tree is imported; whoever imports ``gluonts.torch`` later gets the real one.
+    ``gluonts.torch`` imports its estimators and with them Lightning: seconds, and nothing that a forecast calls. Here
+    the package comes without its contents, and gets them when somebody asks for one of its names.
     """
-    spec = None
-    if "gluonts.torch" not in sys.modules and importlib.util.find_spec("gluonts") is not None:
-        spec = importlib.util.find_spec("gluonts.torch")
-    if spec is None or not spec.submodule_search_locations:
-        yield
+    if "gluonts.torch" in sys.modules or importlib.util.find_spec("gluonts") is None:
         return
-    bare = types.ModuleType("gluonts.torch")
-    bare.__path__ = list(spec.submodule_search_locations)
-    bare.__spec__ = spec
-    sys.modules["gluonts.torch"] = bare
-    try:
-        yield
-    finally:
-        if sys.modules.get("gluonts.torch") is bare:
-            del sys.modules["gluonts.torch"]
+    spec = importlib.util.find_spec("gluonts.torch")
+    if spec is None or spec.loader is None or not spec.submodule_search_locations:
+        return
+    package = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+
+    def fill(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        del package.__dict__["__getattr__"]
+        loader.exec_module(package)
+        return getattr(package, name)
+
+    package.__dict__["__getattr__"] = fill
+    sys.modules["gluonts.torch"] = package
+    setattr(sys.modules["gluonts"], "torch", package)  # noqa: B010 - as the import system does it
