@@ -16,16 +16,13 @@ from toto_patcher.runtime.vendored import Vendored
 
 log = logging.getLogger(__name__)
 
-CUDA_GRAPH_BACKEND = "inductor"
-"""The one backend that knows the modes of torch.compile."""
-
 
 @dataclass(frozen=True)
 class Compiler:
     """How to compile.
 
     Attributes:
-        mode: of ``torch.compile``; ``None`` for its default.
+        mode: of ``torch.compile``; ``None`` for a backend that has no modes.
         backend: of ``torch.compile``.
     """
 
@@ -34,8 +31,6 @@ class Compiler:
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of ``torch.compile``."""
-        if self.backend != CUDA_GRAPH_BACKEND:
-            return {"mode": None, "backend": self.backend}
         return {"mode": self.mode, "backend": self.backend}
 
 

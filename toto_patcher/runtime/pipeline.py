@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from toto_patcher.errors import InputError
-from toto_patcher.runtime import _choice as environment
-from toto_patcher.runtime import checkpoints, contexts, vendored
+from toto_patcher.runtime import checkpoints, contexts, environment, vendored
 from toto_patcher.runtime.batches import Batch, divide
 from toto_patcher.runtime.contexts import Context
 from toto_patcher.runtime.drawing import Compiler, Drawer, Request
@@ -24,10 +23,7 @@ from toto_patcher.runtime.progress import tracked
 
 log = logging.getLogger(__name__)
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float32}
-"""dtype in a checkpoint -> dtype to compute in; the range of float16 is too small for the model."""
 SEED_STEP = 0x9E3779B97F4A7C15
 """Between the seeds of two batches of series; the first batch has the seed that was given."""
 
@@ -98,12 +94,9 @@ class TotoPipeline:
         compiler = _compiler(choice) if choice.enabled else None
         folder = checkpoints.find(model_id_or_dir, **hub)
         tree = vendored.load(root)
-        if tree.profile == "eager" and choice.origins.get("enabled") == "default":
-            compiler = None  # the profile for those who do not compile
         if dtype is None:
-            dtype = (
-                torch.float32 if torch_dtype is None else STORED.get(checkpoints.stored_dtype(folder), torch.float32)
-            )
+            stored = None if torch_dtype is None else checkpoints.stored_dtype(folder)
+            dtype = torch.bfloat16 if stored == "BF16" else torch.float32
         model = checkpoints.load(tree.model, folder, str(device)).to(dtype)
         if compiler is not None and tree.profile is None:
             log.warning(
@@ -126,7 +119,7 @@ class TotoPipeline:
     @property
     def mode(self) -> str | None:
         """The mode of torch.compile in force, ``None`` where nothing is compiled or the backend has no modes."""
-        return None if self._drawer.compiler is None else self._drawer.compiler.options()["mode"]
+        return None if self._drawer.compiler is None else self._drawer.compiler.mode
 
     @property
     def backend(self) -> str | None:
@@ -312,10 +305,8 @@ def _count(name: str, given: Any, *, least: int = 1) -> int:
 
 
 def _compiler(choice: environment.Choice) -> Compiler:
-    backend = choice.backend or "inductor"
-    if choice.mode is not None and choice.mode not in MODES:
-        raise InputError(f"unknown compile mode {choice.mode!r}", hint=f"Use one of: {', '.join(MODES)}.")
-    if backend != "inductor":
+    backend = choice.backend or environment.DEFAULT_BACKEND
+    if backend != environment.DEFAULT_BACKEND:
         import torch._dynamo
 
         known = torch._dynamo.list_backends(exclude_tags=())
