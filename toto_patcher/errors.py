@@ -46,6 +46,10 @@ class UsageError(TotoPatchError):
     kind = "usage"
 
 
+class NoCheckoutError(UsageError):
+    """No checkout was named, and none lies where it is expected (exit 2)."""
+
+
 class InputError(UsageError, ValueError):
     """What a caller of the runtime passed cannot be forecast, or set (exit 2)."""
 

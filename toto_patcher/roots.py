@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toto_patcher.errors import StorageError, UsageError
+from toto_patcher.errors import NoCheckoutError, StorageError, UsageError
 
 
 def find(explicit: Path | None) -> Path:
@@ -41,7 +41,8 @@ def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     pyproject.toml, or ``vendor/toto`` at or above ``cwd``; the first that is given wins.
 
     Raises:
-        UsageError: none is given, or the one given is no folder.
+        UsageError: the one given is no folder.
+        NoCheckoutError: none is given or found.
     """
     named = _named_root(explicit, environ, cwd)
     if named is not None:
@@ -49,7 +50,7 @@ def find_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     for folder in (cwd, *cwd.parents):
         if (folder / "vendor" / "toto").is_dir():
             return folder / "vendor" / "toto"
-    raise UsageError(
+    raise NoCheckoutError(
         "no Toto checkout found",
         hint="Give it with --root DIR or TOTO_PATCH_ROOT, or fetch one with: toto-patch vendor",
     )

@@ -1,0 +1,315 @@
+"""A checkpoint, a tree and a device as one object that forecasts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import operator
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from toto_patcher.errors import InputError
+from toto_patcher.runtime import checkpoints, contexts, environment, vendored
+from toto_patcher.runtime.batches import Batch, divide
+from toto_patcher.runtime.contexts import Context
+from toto_patcher.runtime.drawing import Compiler, Drawer, Request
+from toto_patcher.runtime.forecast import LEVELS, Forecast, check_levels
+from toto_patcher.runtime.progress import tracked
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SEED_STEP = 0x9E3779B97F4A7C15
+"""Between the seeds of two batches of series; the first batch has the seed that was given."""
+
+
+class TotoPipeline:
+    """Forecasts series with one model. Make one with ``from_pretrained``; calls from several threads wait in line.
+
+    Attributes:
+        model: upstream's ``Toto``.
+        device: where it runs.
+        root: the checkout that was imported.
+        profile: "full-graph", "graph-breaks", "eager", or ``None`` where the tree is not patched.
+    """
+
+    def __init__(self, tree: vendored.Vendored, model: Any, device: torch.device, drawer: Drawer) -> None:
+        self._tree = tree
+        self._drawer = drawer
+        self._lock = threading.RLock()
+        self.model = model
+        self.device = device
+        self.root = tree.root
+        self.profile = tree.profile
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id_or_dir: str | Path = "embedded",
+        *,
+        device_map: str | torch.device | None = None,
+        torch_compile: bool | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        compile_mode: str | None = None,
+        compile_backend: str | None = None,
+        amp_dtype: torch.dtype | str | None = None,
+        max_oom_retries: int = 6,
+        min_samples_per_batch: int = 8,
+        root: Path | str | None = None,
+        **hub: Any,
+    ) -> TotoPipeline:
+        """Loads a model into the Toto of a vendored tree.
+
+        Args:
+            model_id_or_dir: a folder with config.json and model.safetensors; an id on the Hugging Face Hub, such as
+                "Datadog/Toto-Open-Base-1.0"; or "embedded", the small model that comes with this package.
+            device_map: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
+            torch_compile, compile_mode, compile_backend: whether and how to compile. What is not given here comes from
+                the environment (``TOTO_COMPILE``, ...); ``TOTO_DISABLE_COMPILE`` wins over everything.
+            torch_dtype: of weights and series: float32 (the default), bfloat16, or "auto": as stored.
+            amp_dtype: computes in mixed precision of this dtype; the weights stay as they are.
+            max_oom_retries: how often the batch of samples is halved when memory runs out.
+            min_samples_per_batch: it is not made smaller than this.
+            root: the checkout; by default as for the command line, see ``roots.find``.
+            hub: ``revision``, ``cache_dir``, ``token``, ``local_files_only`` of ``huggingface_hub.hf_hub_download``.
+
+        Raises:
+            InputError: an argument is wrong.
+            CheckpointError: the files are missing, damaged or of another shape.
+            UsageError, UnknownSourceError: there is no Toto, or another package has its name.
+        """
+        device = _device(device_map)
+        dtype, mixed = _dtype("torch_dtype", torch_dtype, auto=True), _dtype("amp_dtype", amp_dtype)
+        retries = _count("max_oom_retries", max_oom_retries, least=0)
+        smallest = _count("min_samples_per_batch", min_samples_per_batch)
+        unknown = hub.keys() - {"revision", "cache_dir", "token", "local_files_only"}
+        if unknown:
+            raise TypeError(f"from_pretrained() got an unexpected argument {sorted(unknown)[0]!r}")
+        choice = environment.choose(torch_compile, compile_mode, compile_backend)
+        compiler = _compiler(choice) if choice.enabled else None
+        folder = checkpoints.find(model_id_or_dir, **hub)
+        tree = vendored.load(root)
+        if dtype is None:
+            stored = None if torch_dtype is None else checkpoints.stored_dtype(folder)
+            dtype = torch.bfloat16 if stored == "BF16" else torch.float32
+        model = checkpoints.load(tree.model, folder, str(device)).to(dtype)
+        if compiler is not None and tree.profile is None:
+            log.warning(
+                "the Toto in %s is not patched: compiling it as it is, which is slow and compiles again and again; "
+                "patch it with: toto-patch apply",
+                tree.root,
+            )
+        return cls(tree, model, device, Drawer(tree, model.model, compiler, mixed, retries, smallest))
+
+    @property
+    def forecaster(self) -> Any:
+        """Upstream's ``TotoForecaster`` as it is in use."""
+        return self._drawer.forecaster
+
+    @property
+    def compiled(self) -> bool:
+        """Whether forecasts are compiled. False also after compiling failed."""
+        return self._drawer.compiler is not None
+
+    @property
+    def mode(self) -> str | None:
+        """The mode of torch.compile in force, ``None`` where nothing is compiled or the backend has no modes."""
+        return None if self._drawer.compiler is None else self._drawer.compiler.mode
+
+    @property
+    def backend(self) -> str | None:
+        """The backend of torch.compile in force."""
+        return None if self._drawer.compiler is None else self._drawer.compiler.backend
+
+    @property
+    def samples_limit(self) -> int | None:
+        """The largest batch of samples since memory ran out; ``None`` if it never has."""
+        return self._drawer.samples_limit
+
+    def predict(
+        self,
+        context: Any,
+        prediction_length: int,
+        num_samples: int = 256,
+        samples_per_batch: int | None = None,
+        *,
+        seed: int | None = None,
+        variates: bool = False,
+        past_covariates: Any = None,
+        future_covariates: Any = None,
+        interval_seconds: int | None = None,
+        progress: bool | None = None,
+    ) -> list[Forecast]:
+        """Samples the future of one series or many.
+
+        Args:
+            context: as ``contexts.read`` takes it: numbers, arrays, tensors, pandas; one series, many, or with
+                ``variates`` multivariate ones. Oldest value first.
+            prediction_length: steps to forecast.
+            num_samples: how many futures of each series.
+            samples_per_batch: how many of them are drawn at once, where the tree does not decide that by itself;
+                by default as many as run well. Need not divide ``num_samples``.
+            seed: the same seed gives the same samples on the same machine. Torch's own generators stay as they were.
+            past_covariates, future_covariates: covariates whose future is known (Toto 0.2.0).
+            interval_seconds: time between two steps.
+            progress: a progress bar; by default on a terminal, where there is more than one batch of series.
+
+        Returns:
+            One forecast for each series, in their order.
+
+        Raises:
+            InputError: an argument is wrong, or a series cannot be forecast.
+            torch.OutOfMemoryError: not even the smallest allowed batch of samples fits.
+        """
+        horizon = _count("prediction_length", prediction_length)
+        samples = _count("num_samples", num_samples)
+        batch = None if samples_per_batch is None else _count("samples_per_batch", samples_per_batch)
+        series = contexts.read(
+            context,
+            horizon,
+            variates=variates,
+            past_covariates=past_covariates,
+            future_covariates=future_covariates,
+            interval_seconds=interval_seconds,
+        )
+        if future_covariates is not None and not self._tree.exogenous:
+            raise InputError(
+                "this release of Toto takes no known covariates",
+                hint="Vendor 0.2.0: toto-patch vendor --version 0.2.0",
+            )
+        first = None if seed is None else _count("seed", seed, least=0)
+        forecasts: dict[int, Forecast] = {}
+        with self._lock, self._generators_kept(first is not None):
+            width = None if self._tree.decodes else self.model.model.embed_dim
+            together = divide(series, samples, batch, width=width, fixed=self.compiled)
+            for number, chosen in enumerate(tracked(together, progress)):
+                own = None if first is None else (first + number * SEED_STEP) % 2**63
+                found = self._forecast([series[index] for index in chosen.members], chosen, horizon, samples, own)
+                forecasts.update(zip(chosen.members, found, strict=True))
+        return [forecasts[index] for index in range(len(series))]
+
+    def _forecast(
+        self, series: Sequence[Context], batch: Batch, horizon: int, samples: int, seed: int | None
+    ) -> list[Forecast]:
+        """Forecasts the series of one batch."""
+        filled = [*series, *[series[-1]] * (batch.slots - len(series))]
+        request = Request(self._inputs(filled), horizon, samples, batch.samples, self._future(filled), seed)
+        targets = len(series[0].values) - series[0].covariates
+        values = self._drawer.draw(request)[: len(series), :targets].permute(0, 3, 1, 2)
+        return [
+            Forecast((values[index, :, 0] if one.single else values[index]).contiguous())
+            for index, one in enumerate(series)
+        ]
+
+    def _inputs(self, series: Sequence[Context]) -> Any:
+        values = self._tensor(np.stack([one.values for one in series]))
+        seconds = torch.from_numpy(np.stack([one.seconds for one in series])).to(self.device)
+        intervals = torch.tensor([one.interval for one in series], dtype=torch.int, device=self.device)
+        more = {"num_exogenous_variables": series[0].covariates} if series[0].covariates else {}
+        return self._tree.series(
+            series=values,
+            padding_mask=torch.ones_like(values, dtype=torch.bool),
+            # One group: the variates of a series see each other. Series never do, whatever their groups.
+            id_mask=torch.zeros_like(values, dtype=torch.int),
+            timestamp_seconds=seconds[:, None].expand(values.shape).contiguous(),
+            time_interval_seconds=intervals[:, None].expand(values.shape[:2]).contiguous(),
+            **more,
+        )
+
+    def _future(self, series: Sequence[Context]) -> torch.Tensor | None:
+        known = [one.future for one in series if one.future is not None]
+        return self._tensor(np.stack(known)) if known else None
+
+    def _tensor(self, values: contexts.Array) -> torch.Tensor:
+        dtype = next(self.model.parameters()).dtype
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
+
+    def _generators_kept(self, kept: bool) -> contextlib.AbstractContextManager[None]:
+        """Puts torch's generators back to where they were, on the CPU and on the device."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        return torch.random.fork_rng(devices, enabled=kept)
+
+    def predict_quantiles(
+        self,
+        context: Any,
+        prediction_length: int,
+        quantile_levels: Sequence[float] = LEVELS,
+        **options: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quantiles and means of the samples, in Chronos' shapes.
+
+        Args:
+            options: further arguments of ``predict``.
+
+        Returns:
+            Quantiles (series, prediction_length, levels) and means (series, prediction_length); of multivariate series
+            each with a dimension for variates after the first.
+        """
+        levels = check_levels(quantile_levels)
+        forecasts = self.predict(context, prediction_length, **options)
+        quantiles = torch.stack([forecast.quantile(levels).movedim(0, -1) for forecast in forecasts])
+        return quantiles, torch.stack([forecast.mean for forecast in forecasts])
+
+    def predict_df(self, df: Any, *, prediction_length: int, **options: Any) -> Any:
+        """Forecasts the series of a long pandas table, one row for each series and time; see ``frames.predict``."""
+        from toto_patcher.runtime import frames
+
+        return frames.predict(self, df, prediction_length=_count("prediction_length", prediction_length), **options)
+
+
+def _device(device_map: str | torch.device | None) -> torch.device:
+    """The device to run on.
+
+    Raises:
+        InputError: it is unknown, or not there.
+    """
+    if device_map is None or device_map == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(device_map)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"unknown device {device_map!r}", hint='Use "cpu", "cuda" or "cuda:0".') from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"Toto does not run on the device {device_map!r}", hint='Use "cpu", "cuda" or "cuda:0".')
+    if device.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = (torch.cuda.current_device() if count else 0) if device.index is None else device.index
+    if number >= count:
+        raise InputError(f"there is no device {device_map!r}: torch sees {count} GPUs", hint='Use device_map="cpu".')
+    return torch.device("cuda", number)
+
+
+def _dtype(name: str, given: torch.dtype | str | None, *, auto: bool = False) -> torch.dtype | None:
+    if given is None or (auto and given == "auto"):
+        return None
+    found = given if isinstance(given, torch.dtype) else DTYPES.get(str(given).removeprefix("torch."))
+    if found not in DTYPES.values():
+        raise InputError(f"{name} is {given!r}, expected float32 or bfloat16" + (' or "auto"' if auto else ""))
+    return found
+
+
+def _count(name: str, given: Any, *, least: int = 1) -> int:
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = None
+    if number is None or isinstance(given, bool) or number < least:
+        raise InputError(f"{name} is {given!r}, expected a whole number, at least {least}")
+    return number
+
+
+def _compiler(choice: environment.Choice) -> Compiler:
+    backend = choice.backend or environment.DEFAULT_BACKEND
+    if backend != environment.DEFAULT_BACKEND:
+        import torch._dynamo
+
+        known = torch._dynamo.list_backends(exclude_tags=())
+        if backend not in known:
+            raise InputError(f"unknown compile backend {backend!r}", hint=f"Use one of: {', '.join(known)}.")
+    return Compiler(choice.mode, backend)
