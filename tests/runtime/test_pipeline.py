@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from .conftest import python
-from .pipeline_checks import CHECKS, ONCE
+from .pipeline_checks import CHECKS, ON
 
 TREES = {"unpatched": None, "graph-breaks": "graph-breaks", "full-graph": "full-graph"}
 CASES = [
     pytest.param(tree, name, marks=pytest.mark.xdist_group(f"pipeline-{tree}"))
     for tree in TREES
     for name in ("", *CHECKS)
-    if name not in ONCE or tree == "full-graph"
+    if tree in ON.get(name, TREES)
 ]
 
 
 @pytest.fixture(scope="session")
-def outcomes(patched: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    done: dict[str, Any] = {}
+def outcomes(
+    patched: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str], Any]:
+    """What each check found on a tree; run once, also where several workers ask."""
+    parallel = hasattr(request.config, "workerinput")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if parallel else base
 
     def of(tree: str) -> Any:
-        if tree not in done:
-            folder = tmp_path_factory.mktemp("work")
-            arguments = ("-m", "tests.runtime.pipeline_checks", patched(TREES[tree]), folder)
-            done[tree] = python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
-        return done[tree]
+        stored = shared / f"pipeline-{tree}.json"
+        with FileLock(stored.with_suffix(".lock")):
+            if not stored.exists():
+                folder = tmp_path_factory.mktemp("work")
+                arguments = ("-m", "tests.runtime.pipeline_checks", tree, patched(TREES[tree]), folder)
+                found = python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
+                stored.write_text(json.dumps(found))
+        return json.loads(stored.read_text())
 
     return of
 
