@@ -173,6 +173,8 @@ def variates_are_forecast_jointly(bench: Bench) -> None:
     assert found.quantile([0.1, 0.9]).shape == (2, 2, 20)
     many = bench.plain.predict([both, both[:, :30], np.stack([*both, WAVE])], 20, 16, variates=True)
     assert [one.numpy().shape for one in many] == [(16, 2, 20), (16, 2, 20), (16, 3, 20)]
+    apart = bench.plain.predict([both, both + 1000], 8, 16, variates=True)
+    assert [round(float(one.median.mean()) / 1000) for one in apart] == [0, 1]
     import pandas as pd
 
     table = pd.DataFrame(both.T, columns=["a", "b"])
@@ -222,8 +224,8 @@ def a_seed_repeats_and_disturbs_nobody(bench: Bench) -> None:
     other = bench.plain.predict([WAVE, WAVE[:40]], 20, 16, seed=10)
     free = [bench.plain.predict(WAVE, 20, 16)[0].samples for _ in range(2)]
     assert not torch.equal(first[0].samples, other[0].samples) and not torch.equal(*free)
-    same = bench.plain.predict([WAVE[:40], WAVE[:41]], 20, 16, seed=9)
-    assert not np.allclose(same[0].numpy(), same[1].numpy())  # each batch of series has random numbers of its own
+    same = bench.plain.predict([WAVE[:20]] * 64, 3, 2, seed=9)  # two batches, each with random numbers of its own
+    assert not np.allclose(same[0].numpy(), same[32].numpy())
 
 
 @check
