@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from .conftest import python
 from .pipeline_checks import CHECKS, ON
 
 TREES = {"unpatched": None, "graph-breaks": "graph-breaks", "full-graph": "full-graph"}
-CASES = [
-    pytest.param(tree, name, marks=pytest.mark.xdist_group(f"pipeline-{tree}"))
-    for tree in TREES
-    for name in ("", *CHECKS)
-    if tree in ON.get(name, TREES)
-]
+CASES = [(tree, name) for tree in TREES for name in ("", *CHECKS) if tree in ON.get(name, TREES)]
 
 
-@pytest.fixture(scope="session")
-def outcomes(
-    patched: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Callable[[str], Any]:
-    """What each check found on a tree; run once, also where several workers ask."""
-    parallel = hasattr(request.config, "workerinput")
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if parallel else base
+@pytest.fixture(scope="module")
+def outcomes(patched: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """What each check found on a tree; run once."""
 
+    @cache
     def of(tree: str) -> Any:
-        stored = shared / f"pipeline-{tree}.json"
-        with FileLock(stored.with_suffix(".lock")):
-            if not stored.exists():
-                folder = tmp_path_factory.mktemp("work")
-                arguments = ("-m", "tests.runtime.pipeline_checks", tree, patched(TREES[tree]), folder)
-                found = python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
-                stored.write_text(json.dumps(found))
-        return json.loads(stored.read_text())
+        folder = tmp_path_factory.mktemp("work")
+        arguments = ("-m", "tests.runtime.pipeline_checks", tree, patched(TREES[tree]), folder)
+        return python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
 
     return of
 
