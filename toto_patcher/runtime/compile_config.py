@@ -12,19 +12,18 @@ docs/environment.md is the reference.
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toto_patcher.errors import InputError, UsageError
+from toto_patcher.errors import InputError
 from toto_patcher.runtime import environment as env
-from toto_patcher.runtime.environment import Origin, Variable
+from toto_patcher.runtime.compile_sources import Sources, choose_settings, import_torch, without_effect
+from toto_patcher.runtime.environment import Origin
 from toto_patcher.runtime.ledger import Ledger, Page
-from toto_patcher.runtime.places import Exported, Place, TorchSetting
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Autotuned kernels and CUDA graphs: minutes before the first forecast, then the fastest there is.
@@ -39,9 +38,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Name -> the settings that it chooses; the defaults hold for the others."""
 
-_DYNAMO, _INDUCTOR = "torch._dynamo.config", "torch._inductor.config"
-# Torch's own values: another one was assigned by somebody.
-_TORCH_LIMIT, _TORCH_SCALARS = 8, False
 _LEDGER = Ledger()
 
 
@@ -135,11 +131,9 @@ def apply(
         UsageError: torch cannot be imported.
     """
     arguments = {
-        "mode": None if mode is None else env.MODE.parse("mode", mode),
+        "mode": mode,
         "backend": backend,
-        "recompile_limit": None
-        if recompile_limit is None
-        else env.LIMIT.parse("recompile_limit", str(recompile_limit)),
+        "recompile_limit": recompile_limit,
         "capture_scalar_outputs": capture_scalar_outputs,
         "cache_dir": None if cache_dir is None else str(Path(cache_dir).expanduser().absolute()),
     }
@@ -151,125 +145,20 @@ def apply(
             before = os.environ.get(env.ENABLE.name)
             applied = Applied(False, preset, (Setting("enabled", False, "disabled", before, env.DISABLE.name),))
         else:
-            _import_torch()
-            wanted = list(_wanted(_Sources(arguments, environ, PRESETS.get(preset or "", {}))))
-            before_each = {each.name: each.places[0].get() for each in wanted}
-            page = _LEDGER.write({place: value for each in wanted for place, value in each.targets()})
+            if environ.get(env.CACHE.name) == import_torch():
+                del environ[env.CACHE.name]  # torch exported it, not the user
+            wanted = list(choose_settings(Sources(arguments, environ, PRESETS.get(preset or "", {})), _LEDGER))
             settings = tuple(
-                Setting(each.name, each.value, each.origin, before_each[each.name], ", ".join(map(str, each.places)))
+                Setting(each.name, each.value, each.origin, each.places[0].get(), ", ".join(map(str, each.places)))
                 for each in wanted
             )
-            applied = Applied(bool(settings[0].value), preset, settings, tuple(_without_effect(environ)), page)
+            page = _LEDGER.write({place: value for each in wanted for place, value in each.targets()})
+            applied = Applied(bool(settings[0].value), preset, settings, tuple(without_effect(environ)), page)
     for message in applied.warnings:
         warnings.warn(message, NoEffectWarning, stacklevel=2)
     if verbose:
         print(applied.table())
     return applied
-
-
-@dataclass(frozen=True)
-class _Sources:
-    arguments: Mapping[str, Any]
-    environ: Mapping[str, str]
-    preset: Mapping[str, Any]
-
-    def first(self, name: str, variable: Variable, default: Any, assigned: Any = None) -> tuple[Any, Origin]:
-        """The first source that names a setting; ``assigned`` is what somebody assigned to torch's configuration."""
-        if self.arguments.get(name) is not None:
-            return self.arguments[name], "argument"
-        if (found := env.read(variable, self.environ)) is not None:
-            return found, "environment"
-        if name in self.preset:
-            return self.preset[name], "preset"
-        return (default, "default") if assigned is None else (assigned, "torch")
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """One setting, and the places that shall hold it; the first is the one that decides."""
-
-    name: str
-    value: Any
-    origin: Origin
-    places: tuple[Place, ...]
-
-    def targets(self) -> Iterator[tuple[Place, Any]]:
-        """What to write where. A variable that the user has set stays as it is spelled."""
-        for place in self.places:
-            if not isinstance(place, Exported):
-                yield place, self.value
-            elif self.value is not None and self.origin != "environment":
-                yield place, str(int(self.value)) if isinstance(self.value, bool) else str(self.value)
-
-
-def _wanted(sources: _Sources) -> Iterator[_Wanted]:
-    yield _Wanted("enabled", *sources.first("enabled", env.ENABLE, True), (Exported(env.ENABLE.name),))
-    yield _Wanted("mode", *sources.first("mode", env.MODE, env.DEFAULT_MODE), (Exported(env.MODE.name),))
-    backend, origin = sources.first("backend", env.BACKEND, env.DEFAULT_BACKEND)
-    yield _Wanted("backend", _known_backend(backend), origin, (Exported(env.BACKEND.name),))
-
-    place = _existing("recompile_limit", "cache_size_limit")
-    assigned = _assigned(place, _TORCH_LIMIT)
-    limit, origin = sources.first("recompile_limit", env.LIMIT, env.DEFAULT_LIMIT, assigned)
-    yield _Wanted("recompile_limit", limit, origin, (place,))
-    place = _existing("accumulated_recompile_limit", "accumulated_cache_size_limit")
-    if place.exists():  # of all copies of one function together: where it is smaller, it is the one that is hit
-        theirs = _LEDGER.theirs(place)
-        larger = theirs < limit
-        yield _Wanted("accumulated_recompile_limit", max(theirs, limit), origin if larger else "torch", (place,))
-
-    place = TorchSetting(_DYNAMO, "capture_scalar_outputs")
-    scalars, origin = sources.first(place.name, env.SCALARS, True, _assigned(place, _TORCH_SCALARS))
-    yield _Wanted(place.name, scalars, origin, (place, Exported(env.SCALARS.name)))
-    cache, origin = sources.first("cache_dir", env.CACHE, None)
-    if cache is not None and Path(cache).is_file():
-        raise InputError(f"the cache folder {cache} is a file", hint="Name a folder; torch makes it.")
-    yield _Wanted("cache_dir", cache, origin, (Exported(env.CACHE.name),))
-    place = TorchSetting(_INDUCTOR, "emulate_precision_casts")
-    if sources.preset.get(place.name) and place.exists():
-        yield _Wanted(place.name, True, "preset", (place,))
-
-
-def _existing(*names: str) -> TorchSetting:
-    """The setting by the name that the installed torch has for it; the last one, where it has none of them."""
-    places = [TorchSetting(_DYNAMO, name) for name in names]
-    return next((place for place in places if place.exists()), places[-1])
-
-
-def _assigned(place: TorchSetting, own: Any) -> Any:
-    """What somebody assigned to torch's configuration; ``None`` where it has torch's own value."""
-    theirs = _LEDGER.theirs(place)
-    return None if theirs == own else theirs
-
-
-def _import_torch() -> None:
-    try:
-        importlib.import_module(_DYNAMO)
-    except ImportError as error:
-        raise UsageError(
-            f"compiling needs torch, which cannot be imported: {error}", hint="pip install 'toto-patch[runtime]'"
-        ) from error
-
-
-def _known_backend(name: str) -> str:
-    if name != env.DEFAULT_BACKEND:
-        known = importlib.import_module("torch._dynamo").list_backends(exclude_tags=())
-        if name not in known:
-            raise InputError(f"torch has no backend {name!r}", hint=f"There are {', '.join(known)}.")
-    return name
-
-
-def _without_effect(environ: Mapping[str, str]) -> Iterator[str]:
-    """What is set without effect, in words."""
-    for name, instead in env.IGNORED.items():
-        if environ.get(name):
-            yield f"{name} is set, but torch.compile does not read it: {instead}"
-    for name, (since, module, attribute) in env.NEWER.items():
-        if environ.get(name) and not TorchSetting(module, attribute).exists():
-            yield f"{name} is set, but only torch {since} and newer read it"
-    for name in env.TORCH_OFF:
-        if environ.get(name) == "1":
-            yield f"{name}=1: torch compiles nothing, whatever is set here; {env.DISABLE.name}=1 is the switch for this"
 
 
 def _shown(value: Any) -> str:
