@@ -97,10 +97,16 @@ def choose_settings(sources: Sources, ledger: Ledger) -> Iterator[Wanted]:
 
 def _checked(name: str, value: Any, variable: Variable) -> Any:
     """An argument of the type that the variable's texts stand for."""
-    wanted = {"recompile_limit": int, "capture_scalar_outputs": bool}.get(name, str)
-    if type(value) is not wanted:
-        raise InputError(f"{name} is {value!r}, expected {'a whole number' if wanted is int else variable.values}")
-    return value if wanted is bool else variable.parse(name, str(value))
+    kind, words = _KINDS.get(name, (str, "a text"))
+    if type(value) is not kind:
+        raise InputError(f"{name} is {value!r}, expected {words}")
+    return value if kind is bool else variable.parse(name, str(value))
+
+
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "recompile_limit": (int, "a whole number, at least 1"),
+    "capture_scalar_outputs": (bool, "True or False"),
+}
 
 
 def _existing(*names: str) -> TorchSetting:
@@ -126,9 +132,9 @@ def import_torch() -> str:
 
 def _known_backend(name: str) -> str:
     if name != env.DEFAULT_BACKEND:
-        known = importlib.import_module("torch._dynamo").list_backends(exclude_tags=())
-        if name not in known:
-            raise InputError(f"torch has no backend {name!r}", hint=f"There are {', '.join(known)}.")
+        dynamo = importlib.import_module("torch._dynamo")
+        if name not in dynamo.list_backends(exclude_tags=()):
+            raise InputError(f"torch has no backend {name!r}", hint=f"There are {', '.join(dynamo.list_backends())}.")
     return name
 
 
