@@ -1,4 +1,4 @@
-"""``.env.compile``: ``export NAME=value`` lines for a shell to source. Reads, changes and explains it; knows no torch."""
+"""``.env.compile``, lines of ``export NAME=value`` for a shell to source: reads, changes and explains it. No torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from toto_patcher.results import EnvResult
 from toto_patcher.runtime import environment
 
 _NOTE = "# Written by `toto-patch env`; take it over with: source "
-# What a shell runs whatever else the file says; indented lines may stand in an `if`.
-_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_]\w*)=(.*)")
+# One assignment that a shell makes whatever else the file says (an indented line may stand in an `if`), of a text in
+# which it expands nothing.
+_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_]\w*)=((?!~)[^$`;&|<>()\\\r\n]*)\n?")
 
 
 def change(file: Path, values: Mapping[str, str]) -> EnvResult:
@@ -31,9 +32,8 @@ def change(file: Path, values: Mapping[str, str]) -> EnvResult:
         OSError: it cannot be read or written; then it is what it was.
     """
     old = _text(file)
-    lines = old.splitlines(keepends=True)
     ours = {name: value for name, value in assignments(old).items() if name in _OWN}
-    kept = [line for line in lines if not line.startswith(_NOTE) and _assigned(line)[0] not in _OWN]
+    kept = [line for line in _statements(old) if not line.startswith(_NOTE) and _assigned(line)[0] not in _OWN]
     if kept and not kept[-1].endswith("\n"):
         kept[-1] += "\n"
     ours = {name: {**ours, **values}[name] for name in _OWN if name in {**ours, **values}}
@@ -60,33 +60,47 @@ def sourced(file: Path) -> dict[str, str]:
 
 def assignments(text: str) -> dict[str, str]:
     """The plain assignments of a file; the last one of a name wins, as in a shell."""
-    return {name: value for name, value in map(_assigned, text.splitlines()) if name}
+    return {name: value for name, value in map(_assigned, _statements(text)) if name}
 
 
 _OWN = tuple(variable.name for variable in (environment.DISABLE, environment.ENABLE, environment.MODE))
 """What the commands set, in the order in which it is written."""
 
 
-def _assigned(line: str) -> tuple[str, str]:
-    """The name and the value of a line that is one plain assignment, else two empty strings."""
-    found = _ASSIGNMENT.match(line)
-    if found is None:
-        return "", ""
-    try:
-        words = shlex.split(found[2], comments=True)
-    except ValueError:  # a quotation that goes on in the next line
-        return "", ""
-    return (found[1], "".join(words)) if len(words) <= 1 else ("", "")
+def _statements(text: str) -> list[str]:
+    """The lines of a file; those that one quotation runs through are one."""
+    found, begun = [], ""
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        begun += line
+        with suppress(ValueError):  # the quotation goes on
+            shlex.split(begun, comments=True)
+            found.append(begun)
+            begun = ""
+    return [*found, begun] if begun else found
+
+
+def _assigned(statement: str) -> tuple[str, str]:
+    """The name and the value of a statement that is one plain assignment, else two empty strings."""
+    match = _ASSIGNMENT.fullmatch(statement)
+    words = [] if match is None else shlex.split(match[2], comments=True)
+    return ("", "") if match is None or len(words) > 1 else (match[1], "".join(words))
 
 
 def _text(file: Path) -> str:
-    """The file's text, byte for byte; empty where there is no file."""
+    """The file's text, byte for byte, whose quotations all end; empty where there is no file."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise InputError("is not a file", path=file, hint="Name a file with --file.")
     except FileNotFoundError:
         return ""
-    return file.read_bytes().decode(errors="surrogateescape")
+    text = file.read_bytes().decode(errors="surrogateescape")
+    try:
+        shlex.split(next(reversed(_statements(text)), ""), comments=True)
+    except ValueError:
+        raise InputError(
+            "holds a quotation that does not end", path=file, hint="Close it; a shell refuses it too."
+        ) from None
+    return text
 
 
 def _write(file: Path, text: str) -> None:
@@ -170,8 +184,8 @@ def _compiling(environ: Mapping[str, str]) -> str:
 def _summary(document: Mapping[str, Any], written: bool | None) -> tuple[str, ...]:
     """The report in words."""
     file, lines = document["file"], []
-    if written is not None:
-        lines.append(f"{file}: {'written' if written else 'says so already; nothing was written'}.")
+    if written is False:
+        lines.append(f"{file} says so already; nothing was written.")
     if document["now"] == document["sourced"]:
         lines.append(f"Here, and with {file}: {document['now']}.")
     else:

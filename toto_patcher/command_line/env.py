@@ -1,4 +1,4 @@
-"""``toto-patch env``: writes and explains the file of environment variables that a service sources. Imports no torch."""
+"""``toto-patch env``: its commands, and the calls. Only `test` needs torch."""
 
 from __future__ import annotations
 
