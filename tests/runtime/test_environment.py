@@ -12,6 +12,7 @@ import pytest
 
 from toto_patcher.errors import InputError
 from toto_patcher.runtime import environment as env
+from toto_patcher.runtime.compile_config import PRESETS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environment.md").read_text(encoding="utf-8")
 
@@ -52,7 +53,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> Non
 
 
 def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, toto_patcher.runtime.environment as e; e.choose(True, environ={}); sys.exit('torch' in sys.modules)"
+    code = "import sys, toto_patcher.runtime.environment; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -94,3 +95,9 @@ def test_the_installed_torch_reads_what_the_page_says_it_reads_and_nothing_of_wh
         assert f'"{name}"' in source, name
     for name in (*env.IGNORED, env.LIMIT.name, *newer):
         assert f'"{name}"' not in source, name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_page_says_what_a_preset_chooses(name: str) -> None:
+    chosen = ", ".join(f"`{setting}={value}`" for setting, value in PRESETS[name].items())
+    assert f"| `{name}` | {chosen} |" in PAGE
