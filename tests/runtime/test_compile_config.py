@@ -19,7 +19,6 @@ from toto_patcher.errors import InputError
 from toto_patcher.runtime import compile_config, environment
 from toto_patcher.runtime.compile_config import NoEffectWarning, apply
 
-
 pytestmark = pytest.mark.xdist_group("compile_config")
 REPOSITORY = Path(__file__).parents[2]
 
@@ -33,14 +32,15 @@ def state() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody's variables, and nothing left behind."""
+def clean() -> Iterator[None]:
+    """Nobody's variables, and nothing left behind once the test's own are gone."""
     names = [*(variable.name for variable in environment.VARIABLES), *environment.IGNORED, *environment.NEWER]
-    for name in (*names, *environment.TORCH_OFF):
-        monkeypatch.delenv(name, raising=False)
-    before = state()
-    yield
-    assert state() == before
+    with pytest.MonkeyPatch.context() as unset:
+        for name in (*names, *environment.TORCH_OFF):
+            unset.delenv(name, raising=False)
+        before = state()
+        yield
+        assert state() == before
 
 
 def in_a_thread(name: str) -> Any:
