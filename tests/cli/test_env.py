@@ -123,8 +123,7 @@ def test_its_test_compiles_as_the_file_says_and_fails_where_it_cannot(toto_patch
     found = document(done)["document"]
     assert done.returncode == 0 and found["compiled"] and (found["backend"], found["mode"]) == ("eager", None)
     assert differences(found, documented()["What env test says"]) == []
-    # Inductor without a compiler that works.
-    failed = toto_patch(
-        "env", "test", env={"TOTO_COMPILE_BACKEND": "", "CXX": "/bin/false", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    )
+    # Inductor, with a compiler that does not work.
+    (tmp_path / ".env.compile").write_text(f"export TORCHINDUCTOR_CACHE_DIR='{tmp_path}'\n")
+    failed = toto_patch("env", "test", env={"CXX": "/bin/false"})
     assert failed.returncode == 1 and "FAILED" in failed.stdout
