@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,19 @@ def check(file: Path) -> EnvResult:
     document |= {"seconds": None, "difference": None, "failure": None}
     if environment.disabled():
         return EnvResult(None, (), document, (f"Compilation is off ({environment.DISABLE.name}); nothing to test.",))
-    compile_config.apply()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", compile_config.NoEffectWarning)  # they stand in the report
+        notes = tuple(f"note: {warning}" for warning in compile_config.apply().warnings)
     choice = environment.choose(enabled=True)
     document |= {"mode": choice.mode, "backend": choice.backend}
     document |= _compile(choice)
     how = f"mode {choice.mode or 'of the backend'}, backend {choice.backend}, on {document['device']}"
     if document["failure"]:
-        return EnvResult(None, (), document, (f"FAILED: {how}: {document['failure']}",), exit_code=1)
+        return EnvResult(None, (), document, (f"FAILED: {how}: {document['failure']}", *notes), exit_code=1)
     told = f"{how}: {document['seconds']:.1f} s, largest difference {document['difference']:.1e}"
     if not document["difference"] < 1e-4:  # NaN is no success
-        return EnvResult(None, (), document, (f"FAILED: the outputs differ: {told}",), exit_code=5)
-    return EnvResult(None, (), document, (f"torch.compile works: {told}.",))
+        return EnvResult(None, (), document, (f"FAILED: the outputs differ: {told}", *notes), exit_code=5)
+    return EnvResult(None, (), document, (f"torch.compile works: {told}.", *notes))
 
 
 def _compile(choice: environment.Choice) -> dict[str, Any]:
@@ -65,5 +68,7 @@ def _compile(choice: environment.Choice) -> dict[str, Any]:
             found = compiled(values)
     except Exception as error:  # whatever the compiler raises is the answer
         return {**told, "failure": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+    if not importlib.import_module("torch._dynamo.utils").counters["stats"]["unique_graphs"]:
+        return {**told, "failure": "torch compiled nothing"}
     difference = float((found - function(values)).abs().max())
     return {**told, "compiled": True, "seconds": time.perf_counter() - begin, "difference": difference}
