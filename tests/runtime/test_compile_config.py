@@ -135,6 +135,13 @@ def test_undo_puts_back_what_was_before_a_call_in_any_order(order: tuple[int, ..
     assert state() == before
 
 
+def test_what_a_later_call_does_not_set_goes_back_to_the_user(tmp_path: Path) -> None:
+    first = apply(preset="accuracy-first", cache_dir=tmp_path)
+    apply()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ and not inductor.emulate_precision_casts
+    first.undo()
+
+
 def test_switched_off_it_leaves_everything_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
