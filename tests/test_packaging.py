@@ -101,10 +101,6 @@ def test_the_wheel_carries_the_patches_and_no_toto(wheel: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_the_names_that_existing_scripts_import_are_there_without_torch(environment: Path, tmp_path: Path) -> None:
-    assert imported_from(environment, tmp_path) == dict.fromkeys(NAMES_OF_SCRIPTS, environment)
-
-
 def imported_from(environment: Path, cwd: Path) -> dict[str, Path | None]:
     """Name -> whether the environment or the copy of an editable install holds the module that Python imports."""
     found = {}
@@ -120,6 +116,7 @@ def test_the_wheel_patches_and_reverts_in_an_empty_folder(environment: Path, tmp
     where = run(environment, tmp_path, "python", "-c", "import toto_patcher; print(toto_patcher.__file__)")
     assert Path(where.stdout.strip()).is_relative_to(environment), "not the repository's own package"
     assert run(environment, tmp_path, "python", "-c", "import torch").returncode != 0
+    assert imported_from(environment, tmp_path) == dict.fromkeys(NAMES_OF_SCRIPTS, environment)
     assert run(environment, tmp_path, "toto-patch", "--help").returncode == 0
     assert listed(environment, tmp_path)
 
