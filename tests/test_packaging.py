@@ -28,6 +28,8 @@ else:
     import tomli as tomllib
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NAMES_OF_SCRIPTS = {path.stem for path in (REPOSITORY / "toto_patcher" / "compat").glob("*.py")}
+"""Modules of top-level names, which existing scripts import."""
 
 
 def pip(python: str | Path, *arguments: str | Path, wheels: Path | None = None) -> None:
@@ -93,14 +95,28 @@ def test_the_wheel_carries_the_patches_and_no_toto(wheel: Path) -> None:
         for source in folder.glob("*.py"):
             assert f"toto_patcher/_patches/{folder.name}/{source.name}" in names
     assert {"toto_patcher/py.typed", "toto_patcher/patching/vendoring/releases.json"} <= names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"toto_patcher", "toto_patch"}
+    modules = {f"{name}.py" for name in NAMES_OF_SCRIPTS}
+    assert "toto_compile_config.py" in modules
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"toto_patcher", "toto_patch", *modules}
     assert not [name for name in names if "__pycache__" in name]
+
+
+def imported_from(environment: Path, cwd: Path) -> dict[str, Path | None]:
+    """Name -> whether the environment or the copy of an editable install holds the module that Python imports."""
+    found = {}
+    for name in NAMES_OF_SCRIPTS:
+        where = run(environment, cwd, "python", "-c", f"import {name}; print({name}.__file__)")
+        assert where.returncode == 0, where.stderr
+        folders = (environment, cwd / "copy")
+        found[name] = next((folder for folder in folders if Path(where.stdout.strip()).is_relative_to(folder)), None)
+    return found
 
 
 def test_the_wheel_patches_and_reverts_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import toto_patcher; print(toto_patcher.__file__)")
     assert Path(where.stdout.strip()).is_relative_to(environment), "not the repository's own package"
     assert run(environment, tmp_path, "python", "-c", "import torch").returncode != 0
+    assert imported_from(environment, tmp_path) == dict.fromkeys(NAMES_OF_SCRIPTS, environment)
     assert run(environment, tmp_path, "toto-patch", "--help").returncode == 0
     assert listed(environment, tmp_path)
 
@@ -140,6 +156,7 @@ def test_an_editable_install_lists_the_same_patches(environment: Path, wheelhous
     where = run(second, tmp_path, "python", "-c", "import toto_patcher; print(toto_patcher.__file__)")
     assert Path(where.stdout.strip()).is_relative_to(copy)
     assert listed(second, tmp_path) == expected
+    assert imported_from(second, tmp_path) == dict.fromkeys(NAMES_OF_SCRIPTS, copy)
     moved = run(
         second, tmp_path, "python", "-c", "from toto_patcher.patching import series; print(series.patches_folder())"
     )

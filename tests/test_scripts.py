@@ -112,6 +112,40 @@ def test_pre_deploy_refuses_what_it_does_not_know(
     assert (done.returncode, "usage:" in done.stderr) == (2, True)
 
 
+# toggle_torch_compile.sh
+
+
+@pytest.mark.parametrize("place", ["deployed/.venv/bin", "bin"], ids=["of its repository", "installed"])
+def test_toggle_hands_over_its_arguments_and_the_status(place: str, tmp_path: Path) -> None:
+    script = tmp_path / "deployed" / "scripts" / "toggle_torch_compile.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "toggle_torch_compile.sh", script)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+        command = ["bash", str(script), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert (run("status").returncode, "not installed" in run("status").stderr) == (2, True)
+    executable(tmp_path / place / "toto-patch", '#!/bin/sh\necho "$0 $*"\nexit 5\n')
+    done = run("mode", "max-autotune", "--file", "a b")
+    assert done.returncode == 5
+    assert done.stdout == f"{tmp_path / place}/toto-patch env mode max-autotune --file a b\n"
+    for wrong in ((), ("on",)):
+        assert (run(*wrong).returncode, "usage:" in run(*wrong).stderr) == (2, True)
+
+
+def test_toggle_writes_a_file_that_a_shell_sources(tmp_path: Path) -> None:
+    command = f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m toto_patcher "$@"\n'
+    executable(tmp_path / ".venv" / "bin" / "toto-patch", command)
+    script = tmp_path / "scripts" / "toggle_torch_compile.sh"
+    script.parent.mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "toggle_torch_compile.sh", script)
+    program = "scripts/toggle_torch_compile.sh disable >&2; . ./.env.compile; echo $TOTO_DISABLE_COMPILE"
+    done = subprocess.run(["bash", "-euc", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 # .venv and test.sh
 
 

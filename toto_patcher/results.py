@@ -235,6 +235,13 @@ class ReportResult(Result):
 
 
 @dataclass(frozen=True)
+class EnvResult(ReportResult):
+    """What ``.env.compile`` says, what holds in this process, and what one command changed."""
+
+    command: ClassVar[str] = "env"
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 

@@ -28,6 +28,11 @@ def documented() -> dict[str, Keys]:
     return found
 
 
+def commands() -> set[str]:
+    """The commands that have a section of their own."""
+    return {line[4:] for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("### ")}
+
+
 def differences(printed: Mapping[str, Any], keys: Keys) -> list[str]:
     """How an object differs from its table, in words; empty if it does not."""
     told = [f"not documented: {key}" for key in sorted(printed.keys() - keys.keys())]

@@ -17,7 +17,8 @@ DEFAULT_MODE = "reduce-overhead"
 DEFAULT_BACKEND = "inductor"
 DEFAULT_LIMIT = 256
 
-Origin = Literal["disabled", "argument", "environment", "preset", "default"]
+Origin = Literal["disabled", "argument", "environment", "preset", "torch", "default"]
+"""``torch``: set on torch's own configuration before; ``disabled``: TOTO_DISABLE_COMPILE decides."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -99,8 +100,22 @@ IGNORED = {
     "TORCH_DYNAMO_CACHE_SIZE_LIMIT": "set TORCH_DYNAMO_RECOMPILE_LIMIT, which apply() reads",
     "TORCH_COMPILE_MODE": "set TOTO_COMPILE_MODE",
     "TORCH_COMPILE_BACKEND": "set TOTO_COMPILE_BACKEND",
+    "TORCH_COMPILE_CACHE_DIR": "set TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_DYNAMO_CAPTURE_SCALAR_OUTPUTS": "set TORCHDYNAMO_CAPTURE_SCALAR_OUTPUTS",
+    "TORCHINDUCTOR_CAPTURE_SCALAR_OUTPUTS": "set TORCHDYNAMO_CAPTURE_SCALAR_OUTPUTS",
+    "TORCHINDUCTOR_CUDAGRAPH_TREES": "set TOTO_COMPILE_MODE=reduce-overhead",
+    "TORCHINDUCTOR_TRITON_CUDAGRAPHS": "set TOTO_COMPILE_MODE=reduce-overhead",
 }
-"""Variables that people set and nothing reads -> what to do instead."""
+"""Variables that people set and torch.compile does not read -> what to do instead."""
+
+NEWER = {
+    "TORCHINDUCTOR_CUDAGRAPH_OR_ERROR": ("2.9", "torch._inductor.config", "triton.cudagraph_or_error"),
+    "TORCH_COMPILE_OVERRIDE_DYNAMO_CONFIGS": ("2.12", "torch._dynamo.config", "debug_dynamo_config_override"),
+}
+"""Variables that only newer torch reads -> since which release, and the setting that it has then."""
+
+TORCH_OFF = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
+"""Torch's own switches: with 1, torch.compile gives back what it was given."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,8 @@ def choose(
     Raises:
         InputError: an argument or a variable has a value that it cannot have.
     """
+    if disabled(environ):  # first, so that the switch works beside a variable that cannot be read
+        return Choice(False, None, None, dict.fromkeys(("enabled", "mode", "backend"), "disabled"))
     chosen: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     given = {"enabled": (enabled, ENABLE, False), "mode": (mode, MODE, DEFAULT_MODE)}
@@ -155,8 +172,6 @@ def choose(
         else:
             found = read(variable, environ)
             chosen[name], origins[name] = (default, "default") if found is None else (found, "environment")
-    if disabled(environ):
-        return Choice(False, None, None, {**origins, "enabled": "disabled"})
     if not chosen["enabled"]:
         return Choice(False, None, None, origins)
     _mode("the compile mode", chosen["mode"])
