@@ -93,6 +93,8 @@ def test_the_wheel_carries_the_patches_and_no_toto(wheel: Path) -> None:
         for source in folder.glob("*.py"):
             assert f"toto_patcher/_patches/{folder.name}/{source.name}" in names
     assert {"toto_patcher/py.typed", "toto_patcher/patching/vendoring/releases.json"} <= names
+    embedded = ("config.json", "model.safetensors", "training.json", "README.md")
+    assert {f"toto_patcher/runtime/embedded/{name}" for name in embedded} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"toto_patcher", "toto_patch"}
     assert not [name for name in names if "__pycache__" in name]
 

@@ -69,8 +69,8 @@ Mean negative log-likelihood of the next patch, in scaled units: {record["losses
 {record["heldout"][-1]["synthetic"]:.2f}, on the real ones below {record["heldout"][-1]["real"]:.2f}.
 
 Forecasts of the end of real series, from several origins, {record["samples"]} samples each. MASE and CRPS are in \
-units of the seasonal naive error in the history; lower is better. Naive repeats the last value, seasonal the last season, \
-with their own past errors as samples.
+units of the seasonal naive error in the history; lower is better. Naive repeats the last value, seasonal the last \
+season, with their own past errors as samples.
 
 {_table(record["scores"])}
 
