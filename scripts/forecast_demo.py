@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,31 @@ CONTEXT, SAMPLES, SEED = 512, 256, 7
 TOLERANCE = 1e-3
 """Largest difference allowed between two samples, in standard deviations of the context."""
 
-SHOWN = {
-    "elnino": (48, 120, "sea surface temperature off Peru, °C", "months"),
-    "taylor": (96, 240, "electricity demand in England and Wales, MW", "half-hours"),
-    "co2": (104, 312, "CO₂ at Mauna Loa, ppm", "weeks"),
-    "sunspots": (22, 110, "sunspots a year", "years"),
+
+@dataclass(frozen=True)
+class Shown:
+    """What of a series is forecast and drawn.
+
+    Attributes:
+        horizon: steps ahead.
+        before: steps of history to draw.
+        values: what they measure.
+        unit: of the time axis, and ``steps`` in one of it.
+    """
+
+    horizon: int
+    before: int
+    values: str
+    unit: str
+    steps: int
+
+
+SERIES = {
+    "elnino": Shown(48, 120, "sea surface temperature off Peru, °C", "years", 12),
+    "taylor": Shown(96, 288, "electricity demand in England and Wales, MW", "days", 48),
+    "co2": Shown(104, 312, "CO₂ at Mauna Loa, ppm", "years", 52),
+    "sunspots": Shown(22, 110, "sunspots a year", "years", 1),
 }
-"""Name -> how many steps to forecast, how many to show before, what they measure, and what a step is."""
 
 
 def forecast(tree: Path, context: np.ndarray, horizon: int, interval: int, checkpoint: Path) -> np.ndarray:
@@ -76,36 +95,45 @@ def forecast_in_child(tree: Path, context: np.ndarray, horizon: int, interval: i
         return np.load(made)
 
 
-def plot(values: np.ndarray, both: dict[str, np.ndarray], shown: tuple[int, int, str, str], title: str) -> Any:
+def plot(values: np.ndarray, both: dict[str, np.ndarray], shown: Shown, weights: str) -> Any:
     """History, what came, and for each tree the median and the 10-90 % band of its samples; below, their difference."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    horizon, before, measured, step = shown
-    figure, (axes, below) = pyplot.subplots(
-        2, 1, figsize=(11, 6), sharex=True, layout="constrained", height_ratios=(5, 1)
-    )
-    past, future = np.arange(-before, 1), np.arange(1, horizon + 1)
-    axes.plot(past, values[-horizon - before - 1 : -horizon], color="0.25", linewidth=1.2, label="history")
-    axes.plot(future, values[-horizon:], color="0.25", linewidth=1.2, linestyle=":", label="what really came")
-    styles = {"original": ("tab:blue", "-", 4.0, 0.45), "patched": ("tab:orange", "--", 1.6, 1.0)}
-    for name, samples in both.items():
-        color, line, width, alpha = styles[name]
-        low, median, high = np.quantile(samples, [0.1, 0.5, 0.9], axis=1)
-        axes.plot(future, median, line, color=color, linewidth=width, alpha=alpha, label=f"{name}: median")
-        axes.fill_between(future, low, high, color=color, alpha=0.15, linewidth=0, label=f"{name}: 10-90 %")
-    axes.axvline(0.5, color="0.6", linewidth=0.8)
-    axes.set(title=title, ylabel=measured)
+    grid = {"height_ratios": (5, 1)}
+    figure, (axes, below) = pyplot.subplots(2, 1, figsize=(11, 6), sharex=True, layout="constrained", gridspec_kw=grid)
+    past = np.arange(1 - shown.before, 1) / shown.steps
+    future = np.arange(shown.horizon + 1) / shown.steps
+    last = values[-shown.horizon - 1]  # everything starts where the history ends
+    axes.plot(past, values[-shown.horizon - shown.before : -shown.horizon], color="0.2", linewidth=1.3, label="history")
+    axes.plot(future, values[-shown.horizon - 1 :], ".:", color="0.2", linewidth=1, markersize=3, label="what came")
+    quantiles = {name: np.quantile(samples, [0.1, 0.5, 0.9], axis=1) for name, samples in both.items()}
+    bands = {name: np.hstack([np.full((3, 1), last), rows]) for name, rows in quantiles.items()}
+    low, median, high = bands["original"]
+    axes.fill_between(future, low, high, color="tab:blue", alpha=0.22, linewidth=0, label="original: 10-90 %")
+    axes.plot(future, median, color="tab:blue", linewidth=4, alpha=0.5, label="original: median")
+    low, median, high = bands["patched"]
+    axes.plot(future, low, ":", color="tab:orange", linewidth=1.2, label="patched: 10-90 %")
+    axes.plot(future, high, ":", color="tab:orange", linewidth=1.2)
+    axes.plot(future, median, "--", color="tab:orange", linewidth=1.6, label="patched: median")
+    axes.set_title(f"Toto 1.0, original and patched, the same seed ({weights})", loc="left")
+    axes.set_ylabel(shown.values)
     axes.legend(loc="upper left", ncols=3, fontsize="small", frameon=False)
-    axes.margins(x=0.01, y=0.18)
+    axes.margins(x=0.01, y=0.02)
+    floor, top = axes.get_ylim()
+    axes.set_ylim(floor, top + 0.15 * (top - floor))  # room for the legend
     difference = np.abs(both["patched"] - both["original"]).max(axis=1)
-    below.fill_between(future, 0, difference, color="tab:red", linewidth=0, step="mid")
-    below.set(xlabel=f"{step} from the last known value", ylabel="|patched -\noriginal|")
-    below.set_ylim(0, max(2 * float(difference.max()), 1e-6))
-    below.text(0.01, 0.55, f"largest over {SAMPLES} samples: {difference.max():.1e}", transform=below.transAxes)
+    below.fill_between(future[1:], difference, color="tab:red", linewidth=0)
+    below.set(xlabel=f"{shown.unit} from the last known value", ylabel="difference", ylim=(0, None))
+    same = f"none: all {SAMPLES} samples are the same to the bit"
+    found = f"largest of {SAMPLES} samples: {difference.max():.1e}" if difference.any() else same
+    below.text(0.01, 0.6, found, transform=below.transAxes, fontsize="small")
+    if not difference.any():
+        below.set(ylim=(0, 1), yticks=[0])
     for axis in (axes, below):
+        axis.axvline(0, color="0.6", linewidth=0.8)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -116,7 +144,7 @@ def main() -> int:
     parser.add_argument("--original", type=Path)
     parser.add_argument("--patched", type=Path)
     parser.add_argument("--output", type=Path, default=Path("forecast.png"))
-    parser.add_argument("--series", choices=SHOWN, default="elnino")
+    parser.add_argument("--series", choices=SERIES, default="elnino")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -136,7 +164,8 @@ def main() -> int:
         if not (checkpoint / name).is_file():
             parser.error(f"no {name} in {checkpoint}")
     (chosen,) = series.load([options.series])
-    shown = horizon, _, measured, step = SHOWN[chosen.name]
+    shown = SERIES[chosen.name]
+    horizon = shown.horizon
     context = chosen.values[: -horizon or None][-CONTEXT:]
     trees = {"original": options.original, "patched": options.patched}
     both = {
@@ -145,14 +174,13 @@ def main() -> int:
     }
     difference = float(np.abs(both["original"] - both["patched"]).max() / context.std())
     weights = "embedded model" if options.checkpoint is None else f"checkpoint {options.checkpoint.name}"
-    figure = plot(chosen.values, both, shown, f"Toto 1.0, original and patched ({weights}), the same seed")
+    figure = plot(chosen.values, both, shown, weights)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.output, dpi=120)
     actual, naive = chosen.values[-horizon:], np.resize(context[-chosen.season :], horizon)
     errors = {"forecast": np.median(both["patched"], axis=1), "last season repeated": naive}
-    print(
-        f"    series    {measured}; {context.size} {step} as context, {horizon} ahead, {SAMPLES} samples, seed {SEED}"
-    )
+    what = f"{shown.values}; {context.size} steps known, {horizon} ahead"
+    print(f"    series    {what}, {SAMPLES} samples, seed {SEED}")
     print(f"    weights   {weights}")
     for name, point in errors.items():
         print(f"    mean absolute error, {name}: {np.abs(point - actual).mean():.3g}")

@@ -1,7 +1,7 @@
-"""Runs in a process of its own, because one process holds one Toto: ``python training_driver.py TREE WHAT``.
+"""Runs in a process of its own, because one process holds one Toto: ``python training_driver.py TREE [SERIES ...]``.
 
-``fit``: trains a tiny model twice under one seed and once under another, prints the digests of the weights and losses.
-``forecast``: loads the embedded model as anybody would, prints its errors on two real series.
+With names of real series it loads the embedded model as anybody would and prints its errors on them. Without, it trains
+a tiny model twice under one seed and once under another, and prints the digests of the weights and the losses.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def fit(seed: int) -> tuple[str, list[float]]:
 
 def forecast() -> dict[str, dict[str, float]]:
     model = tree.model.load_from_checkpoint(str(artefact.EMBEDDED)).eval()
-    return {one.name: vars(heldout.score(model, tree, one)) for one in series.load(["elnino", "taylor"])}
+    return {one.name: vars(heldout.score(model, tree, one)) for one in series.load(sys.argv[2:])}
 
 
-print(json.dumps([fit(0), fit(0), fit(1)] if sys.argv[2] == "fit" else forecast()))
+print(json.dumps(forecast() if sys.argv[2:] else [fit(0), fit(0), fit(1)]))

@@ -14,7 +14,7 @@ RECORD_FILE, CARD_FILE = "training.json", "README.md"
 LARGEST = 6_000_000
 """Bytes that the weights may take: they travel in every wheel."""
 
-SHAPE = Shape("embedded", patch_size=32, embed_dim=128, num_layers=5, num_heads=4, mlp_hidden_dim=256, components=6)
+SHAPE = Shape("embedded", patch_size=32, embed_dim=128, num_layers=5, num_heads=4, mlp_hidden_dim=192, components=6)
 
 
 def config(shape: Shape = SHAPE) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def write(folder: Path, model: Any, record: dict[str, Any], shape: Shape = SHAPE
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().contiguous() for name, value in sorted(model.state_dict().items())}
     save_file(weights, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it private
     (folder / CONFIG_FILE).write_text(json.dumps(config(shape), indent=2, sort_keys=True) + "\n")
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
     (folder / CARD_FILE).write_text(card(record))

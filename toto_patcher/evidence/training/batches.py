@@ -92,7 +92,7 @@ def _placed(draws: Draws, rows: Rows) -> Rows:
     shape = (*rows.shape[:2], 1)
     usual = 10.0 ** draws.uniform(0.0, 4.0, shape)
     small = 10.0 ** draws.uniform(-2.5, 0.0, shape)
-    scale = np.where(draws.random(shape) < 0.2, small, usual)
+    scale = np.where(draws.random(shape) < 0.25, small, usual)
     level = draws.standard_normal(shape) * 10.0 ** draws.uniform(-1.0, 1.5, shape)
     return np.asarray((rows + level) * scale)
 

@@ -105,9 +105,9 @@ def machines(draws: Draws, count: int, length: int) -> Rows:
 
 
 FAMILIES: tuple[tuple[float, Callable[[Draws, int, int], Rows]], ...] = (
-    (0.27, structural),
+    (0.25, structural),
     (0.15, loads),
-    (0.13, prices),
+    (0.15, prices),
     (0.12, cycles),
     (0.13, climate),
     (0.08, kernels),
