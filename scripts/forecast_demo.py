@@ -157,7 +157,7 @@ def main() -> int:
         parser.error("--original and --patched are needed")
 
     from toto_patcher.evidence import series
-    from toto_patcher.evidence.training.artefact import EMBEDDED
+    from toto_patcher.runtime.checkpoints import EMBEDDED
 
     checkpoint = options.checkpoint or EMBEDDED
     for name in ("config.json", "model.safetensors"):

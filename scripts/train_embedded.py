@@ -26,6 +26,7 @@ from toto_patcher.equivalence import tree as trees  # noqa: E402
 from toto_patcher.evidence import series as real  # noqa: E402
 from toto_patcher.evidence.training import artefact, batches, heldout  # noqa: E402
 from toto_patcher.patching.vendoring.releases import known_release  # noqa: E402
+from toto_patcher.runtime.checkpoints import EMBEDDED  # noqa: E402
 
 UNSEEN = 10**6
 """Number of the first block that no run learns from."""
@@ -35,7 +36,7 @@ def main() -> int:
     """Trains, prints losses, writes the artefact; returns the exit status."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="a Toto checkout")
-    parser.add_argument("--out", type=Path, default=artefact.EMBEDDED)
+    parser.add_argument("--out", type=Path, default=EMBEDDED)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=1, help="of the training; one more process makes the series")
     parser.add_argument("--seed", type=int, default=0)

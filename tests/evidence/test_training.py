@@ -15,10 +15,11 @@ import pytest
 
 from toto_patcher.equivalence.models import BASE
 from toto_patcher.evidence.training import artefact, batches, families, heldout
+from toto_patcher.runtime.checkpoints import EMBEDDED
 
 DRIVER = Path(__file__).with_name("training_driver.py")
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECORD = json.loads((artefact.EMBEDDED / artefact.RECORD_FILE).read_text())
+RECORD = json.loads((EMBEDDED / artefact.RECORD_FILE).read_text())
 
 
 def in_child(tree: Path, *series: str) -> Any:
@@ -46,7 +47,7 @@ def test_every_release_loads_the_model_and_its_forecasts_beat_the_naive_ones(
 
 
 def test_the_configuration_is_spelt_as_the_published_one() -> None:
-    config = json.loads((artefact.EMBEDDED / "config.json").read_text())
+    config = json.loads((EMBEDDED / "config.json").read_text())
     published = BASE.config()
     assert config.keys() == published.keys()
     for name in ("scaler_cls", "output_distribution_classes", "stabilize_with_global", "scale_factor_exponent"):
@@ -56,12 +57,12 @@ def test_the_configuration_is_spelt_as_the_published_one() -> None:
 
 
 def test_the_weights_are_small_enough_to_travel() -> None:
-    size = (artefact.EMBEDDED / "model.safetensors").stat().st_size
+    size = (EMBEDDED / "model.safetensors").stat().st_size
     assert 4 * RECORD["parameters"] < size < artefact.LARGEST
 
 
 def test_the_card_says_what_the_record_says() -> None:
-    assert (artefact.EMBEDDED / artefact.CARD_FILE).read_text() == artefact.card(RECORD)
+    assert (EMBEDDED / artefact.CARD_FILE).read_text() == artefact.card(RECORD)
 
 
 def test_a_block_of_batches_depends_on_its_number_and_seed_alone() -> None:

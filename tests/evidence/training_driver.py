@@ -17,6 +17,7 @@ from toto_patcher.equivalence.models import TINY
 from toto_patcher.evidence import series
 from toto_patcher.evidence.training import artefact, fitting, heldout
 from toto_patcher.evidence.training.batches import Layout
+from toto_patcher.runtime.checkpoints import EMBEDDED
 
 sys.dont_write_bytecode = True
 warnings.simplefilter("ignore")
@@ -36,7 +37,7 @@ def fit(seed: int) -> tuple[str, list[float]]:
 
 
 def forecast() -> dict[str, dict[str, float]]:
-    model = tree.model.load_from_checkpoint(str(artefact.EMBEDDED)).eval()
+    model = tree.model.load_from_checkpoint(str(EMBEDDED)).eval()
     return {one.name: vars(heldout.score(model, tree, one)) for one in series.load(sys.argv[2:])}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from toto_patcher.equivalence.models import CONFIG_FILE, WEIGHTS_FILE, Shape
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "runtime" / "embedded"
 RECORD_FILE, CARD_FILE = "training.json", "README.md"
 LARGEST = 6_000_000
 """Bytes that the weights may take: they travel in every wheel."""
