@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to a patched, proved Toto 1.0 and a picture: makes .venv, installs, vendors, patches, verifies with
 # numbers, and forecasts a real series with the original and the patched code.
-#   scripts/quickstart.sh [--checkpoint DIR]      (or TOTO_CHECKPOINT; without one the weights are random)
+#   scripts/quickstart.sh [--checkpoint DIR]      (or TOTO_CHECKPOINT; without one, the embedded model)
 # Needs Python 3.10+, git and a C compiler. Running it again is safe. Environment: PYTHON, TOTO_PATCH_TORCH (pins torch).
 set -euo pipefail
 invoked_from=$PWD

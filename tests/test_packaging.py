@@ -98,6 +98,8 @@ def test_the_wheel_carries_the_patches_and_no_toto(wheel: Path) -> None:
     modules = {f"{name}.py" for name in NAMES_OF_SCRIPTS}
     assert "toto_compile_config.py" in modules
     assert {name.split("/")[0].split("-")[0] for name in names} == {"toto_patcher", "toto_patch", *modules}
+    embedded = ("config.json", "model.safetensors", "training.json", "README.md")
+    assert {f"toto_patcher/runtime/embedded/{name}" for name in embedded} <= names
     assert not [name for name in names if "__pycache__" in name]
 
 

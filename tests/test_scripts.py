@@ -227,12 +227,12 @@ def demonstrate(original: Path, patched: Path, picture: Path, *more: str | Path)
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_demonstration_draws_two_equal_forecasts_and_owns_up_to_random_weights(
+def test_the_demonstration_draws_two_equal_forecasts_of_the_embedded_model(
     toto_release: Callable[[str], Path], fresh_toto: Callable[[str, Path], Path], tmp_path: Path
 ) -> None:
     done = demonstrate(toto_release("0.2.0"), fresh_toto("0.2.0", tmp_path), tmp_path / "out" / "picture.png")
     assert done.returncode == 0, done.stderr
-    assert "RANDOM WEIGHTS" in done.stdout
+    assert "weights   embedded model" in done.stdout
     assert "two samples: 0.0e+00" in done.stdout
     assert (tmp_path / "out" / "picture.png").read_bytes().startswith(b"\x89PNG")
 

@@ -242,6 +242,13 @@ class EnvResult(ReportResult):
 
 
 @dataclass(frozen=True)
+class AccuracyResult(ReportResult):
+    """Whether forecasts of real series are as accurate as upstream's."""
+
+    command: ClassVar[str] = "accuracy"
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 
