@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from toto_patcher import __version__, invocation
+from toto_patcher.command_line.accuracy import accuracy
 from toto_patcher.command_line.bench import bench
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
@@ -190,7 +191,7 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-for command in (bench,):
+for command in (bench, accuracy):
     cli.add_command(command)
 
 

@@ -235,6 +235,13 @@ class ReportResult(Result):
 
 
 @dataclass(frozen=True)
+class AccuracyResult(ReportResult):
+    """Whether forecasts of real series are as accurate as upstream's."""
+
+    command: ClassVar[str] = "accuracy"
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 

@@ -10,11 +10,22 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from toto_patcher.equivalence.worker import CHECKPOINT_FILE, FAILURE_FILE, Job
+from toto_patcher.equivalence.worker import CHECKPOINT_FILE, FAILURE_FILE
 
 WORKER = "toto_patcher.equivalence.worker"
+
+
+class Job(Protocol):
+    """What a worker is asked to do: it is saved to a file, and its results are in the folder ``out``."""
+
+    @property
+    def out(self) -> str:
+        """An existing folder."""
+
+    def save(self) -> Path:
+        """Writes the job into that folder and returns the file."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,21 @@ class Outcome:
 
 
 class Child:
-    """One worker process that runs jobs in order."""
+    """One worker process that runs jobs in order.
 
-    def __init__(self, jobs: Sequence[Job], folder: Path, on_line: Callable[[dict[str, str]], None]) -> None:
+    Args:
+        jobs: what it runs; it reads them from their files.
+        folder: for what it writes to stderr.
+        on_line: called with each line of progress, from another thread.
+        worker: the module that it runs.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], folder: Path, on_line: Callable[[dict[str, str]], None], worker: str = WORKER
+    ) -> None:
         self.jobs = tuple(jobs)
         self._stderr = (folder / "stderr.txt").open("w+")
-        command = [sys.executable, "-B", "-m", WORKER, *(str(job.save()) for job in jobs)]
+        command = [sys.executable, "-B", "-m", worker, *(str(job.save()) for job in jobs)]
         # A neutral folder: with -m, the current one comes first on sys.path and could hold another package `toto`.
         self._process = subprocess.Popen(
             command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=self._stderr, text=True
