@@ -200,7 +200,9 @@ def _windows(request: Request) -> tuple[list[Window], list[dict[str, str]]]:
         wanted = QUICK_SERIES if request.quick else series.NAMES
         there = series.available()
         left_out += [
-            {"name": name, "why": f"{series.packages()[name]} is not installed"} for name in wanted if not there[name]
+            {"name": name, "why": f"{name} comes with {series.packages()[name]}, which is not installed"}
+            for name in wanted
+            if not there[name]
         ]
         loaded = series.load([name for name in wanted if there[name]])
     found: list[Window] = []

@@ -64,7 +64,7 @@ def _said(document: Mapping[str, Any]) -> Iterator[str]:
     if tree["edited"]:
         yield f"Edited since it was patched: {', '.join(tree['edited'])}."
     for one in document["left_out"]:
-        yield f"Left out: {one['name']}: {one['why']}."
+        yield f"Left out: {one['why']}."
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
