@@ -16,6 +16,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "."})
 """Cells that stand for a missing value, in any case."""
 
 DELIMITERS = ",;\t"
+EXPECTED = "Give a text file with a line of column names, then a line for each step, the oldest first."
 
 
 def read_column(text: str, column: str, path: PurePath | str) -> npt.NDArray[np.float64]:
@@ -36,7 +37,7 @@ def read_column(text: str, column: str, path: PurePath | str) -> npt.NDArray[np.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count))
     header = [name.strip() for name in next(reader, [])]
     if not any(header):
-        raise InputError("the CSV file is empty", path=path)
+        raise InputError("the CSV file is empty", path=path, hint=EXPECTED)
     place = _place(header, column, path)
     values = []
     try:
@@ -44,9 +45,9 @@ def read_column(text: str, column: str, path: PurePath | str) -> npt.NDArray[np.
             if row:
                 values.append(_number(row[place] if place < len(row) else "", column, path, reader.line_num))
     except csv.Error as error:
-        raise InputError(f"is no CSV file: {error}", path=path, line=reader.line_num) from error
+        raise InputError(f"is no CSV file: {error}", path=path, line=reader.line_num, hint=EXPECTED) from error
     if not values:
-        raise InputError("the CSV file has a header and no values", path=path)
+        raise InputError("the CSV file has a header and no values", path=path, hint=EXPECTED)
     return np.array(values)
 
 
@@ -72,7 +73,6 @@ def _number(cell: str, column: str, path: PurePath | str, line: int) -> float:
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
-        raise InputError(
-            f"column {column} holds {cell.strip()[:40]!r}, which is no finite number", path=path, line=line
-        )
+        message = f"column {column} holds {cell.strip()[:40]!r}, which is no finite number"
+        raise InputError(message, path=path, line=line, hint="Leave the cell empty where there is no value.")
     return value

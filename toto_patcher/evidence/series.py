@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toto_patcher.errors import InputError, UsageError
-from toto_patcher.evidence.columns import read_column
+from toto_patcher.evidence.columns import EXPECTED, read_column
 
 Kind = Literal["price", "load", "climate", "other"]
 Values = npt.NDArray[np.float32]
@@ -165,9 +165,10 @@ def from_csv(
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"the CSV file cannot be read: {error.strerror}", path=path) from error
+        hint = "Name a file that exists and may be read."
+        raise InputError(f"the CSV file cannot be read: {error.strerror}", path=path, hint=hint) from error
     except UnicodeDecodeError as error:
-        raise InputError("is no CSV file: it is not text in UTF-8", path=path) from error
+        raise InputError("is no CSV file: it is not text in UTF-8", path=path, hint=EXPECTED) from error
     values = fill_gaps(read_column(text, column, path))
     if values.size < minimum:
         raise InputError(
