@@ -39,8 +39,6 @@ def _damped(self, *arguments, **options):
 TimeWiseMultiheadAttention.forward = _damped
 """
 
-pytestmark = pytest.mark.xdist_group("accuracy")
-
 
 @pytest.fixture(scope="module")
 def checkpoint(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:

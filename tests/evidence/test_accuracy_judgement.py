@@ -85,6 +85,12 @@ def test_a_planted_loss_is_outside_and_the_measure_is_named(fault: dict[str, flo
     assert measures <= outside(found)
 
 
+def test_what_is_too_good_is_outside_too() -> None:
+    draw = np.random.default_rng(7)
+    found = judgement.judge({"mae": draw.normal(10, 0.1, (12, 8))}, {"mae": draw.normal(9.8, 0.1, (12, 8))}, ["a"] * 12)
+    assert "mean" in found.findings[0].outside and found.findings[0].delta.value < 0
+
+
 def test_errors_that_grow_here_and_shrink_there_are_found_though_their_mean_stays() -> None:
     draw = np.random.default_rng(4)
     upstream, candidate = (draw.normal(10.0, 0.1, size=(12, SEEDS)) for _ in range(2))

@@ -18,13 +18,13 @@ ACTUAL = arrays(np.float64, 3, elements=NUMBERS)
 
 
 def test_point_errors_of_a_forecast_computed_by_hand() -> None:
-    samples, actual = np.array([[1.0, 10.0], [2.0, 10.0], [6.0, 40.0]]), np.array([4.0, 20.0])
-    # medians 2 and 10: errors 2 and 10; means 3 and 20: errors 1 and 0
-    assert metrics.mae(actual, samples) == 6.0
-    assert metrics.mape(actual, samples) == pytest.approx((2 / 4 + 10 / 20) / 2)
+    samples, actual = np.array([[1.0, 15.0], [2.0, 15.0], [6.0, 30.0]]), np.array([4.0, 20.0])
+    # medians 2 and 15: errors 2 and 5; means 3 and 20: errors 1 and 0
+    assert metrics.mae(actual, samples) == 3.5
+    assert metrics.mape(actual, samples) == pytest.approx((2 / 4 + 5 / 20) / 2)
     assert metrics.rmse(actual, samples) == pytest.approx(math.sqrt(0.5))
     # naive with season 2: |3-1|, |6-2|, |5-3|
-    assert metrics.mase(actual, samples, [1.0, 2.0, 3.0, 6.0, 5.0], 2) == pytest.approx(6.0 / (8 / 3))
+    assert metrics.mase(actual, samples, [1.0, 2.0, 3.0, 6.0, 5.0], 2) == pytest.approx(3.5 / (8 / 3))
 
 
 @given(actual=ACTUAL, samples=SAMPLES)

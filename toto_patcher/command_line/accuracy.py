@@ -41,15 +41,12 @@ def _options(command: F) -> F:
             show_default=True,
             help="A folder with config.json and model.safetensors.",
         ),
-        click.option("--horizon", type=click.IntRange(1), metavar="N", help="Steps ahead.  [default: 32; quick: 16]"),
+        click.option("--horizon", type=click.IntRange(1), metavar="N", help="Steps ahead.  [default: 96; quick: 48]"),
         click.option(
             "--context", type=click.IntRange(16), metavar="N", help="Steps known.  [default: 512; quick: 256]"
         ),
         click.option(
-            "--samples",
-            type=click.IntRange(2),
-            metavar="N",
-            help="Of each window under each seed.  [default: 128; quick: 64]",
+            "--samples", type=click.IntRange(2), metavar="N", help="Of each window under each seed.  [default: 64]"
         ),
         click.option("--origins", type=click.IntRange(1), metavar="N", help="Windows of a series.  [default: 4]"),
         click.option("--seeds", type=click.IntRange(3), metavar="K", help="[default: 8]"),
@@ -60,7 +57,7 @@ def _options(command: F) -> F:
             "for the profile eager and with --quick on a CPU]",
         ),
         click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
-        click.option("--quick", is_flag=True, help="Three series, fewer samples, shorter contexts and horizons."),
+        click.option("--quick", is_flag=True, help="Three series, shorter contexts and horizons."),
     )
     for option in reversed(options):
         command = option(command)

@@ -78,18 +78,22 @@ class Request:
 
     def sizes(self) -> Sizes:
         """The sizes of this run: those asked for, else those of a quick or a whole run."""
-        usual = Sizes(horizon=16, context=256, samples=64, origins=4, seeds=8) if self.quick else Sizes()
+        usual = Sizes(horizon=48, context=256) if self.quick else Sizes()
         asked = {field.name: getattr(self, field.name) for field in fields(Sizes)}
         return Sizes(**{name: getattr(usual, name) if value is None else value for name, value in asked.items()})
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is forecast. ``samples`` are drawn for each window under each of ``seeds`` seeds."""
+    """How much is forecast. ``samples`` are drawn for each window under each of ``seeds`` seeds.
 
-    horizon: int = 32
+    Horizons are longer than a patch, of the embedded model always and of the published one in a whole run, or decoding
+    would never read what it cached.
+    """
+
+    horizon: int = 96
     context: int = 512
-    samples: int = 128
+    samples: int = 64
     origins: int = 4
     seeds: int = 8
 

@@ -63,7 +63,7 @@ class _Shipped:
 
 
 def _column(name: str) -> Callable[[Path], npt.NDArray[np.float64]]:
-    return lambda path: read_column(path.read_text(encoding="utf-8-sig"), name, path.name)
+    return lambda path: read_column(path.read_text(encoding="utf-8"), name, path.name)
 
 
 def _packed_column(name: str) -> Callable[[Path], npt.NDArray[np.float64]]:
