@@ -13,6 +13,7 @@ import click
 
 from toto_patcher import __version__, invocation
 from toto_patcher.command_line.bench import bench
+from toto_patcher.command_line.recompilations import recompilations
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
@@ -190,7 +191,7 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-for command in (bench,):
+for command in (bench, recompilations):
     cli.add_command(command)
 
 
