@@ -13,8 +13,10 @@ from toto_patcher.evidence.compile_messages import Event, Kind
 GUARDS: tuple[Kind, ...] = ("recompilation", "limit")
 
 # What only Toto's own cache has, in a guard, in the line of source behind it, or in the frame where a graph broke.
-_CACHE = r"_current_idx|_layer_cache_map|\bKVCache\b|self\._(?:keys|values)\b|\bself\.max_seq_len\b"
-_CACHE_SOURCE = rf"{_CACHE}|\bkv_cache\.(?:seq_len|current_len|append|reset)\b|\bin (?:seq_len|current_len|append)\b"
+_CACHE = r"_current_idx|_layer_cache_map|self\._(?:keys|values)\b|\bself\.max_seq_len\b"
+_CACHE_SOURCE = (
+    rf"{_CACHE}|\bKVCache\b|\bkv_cache\.(?:seq_len|current_len|append|reset)\b|\bin (?:seq_len|current_len|append)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ CAUSES: tuple[Cause, ...] = (
     # -- guards: tensors ------------------------------------------------------------------------------------------
     Cause(
         "none-or-tensor",
-        "An argument is None in some calls and a tensor in others, as Toto's mask is: none in time-wise layers that "
-        "decode, one in the others. Each form is compiled once.",
+        "An argument is None in some calls and a tensor in others, as Toto's mask is: time-wise layers have none, "
+        "space-wise ones do. Each form is compiled once.",
         "Nothing after a warm-up that has seen both forms.",
         GUARDS,
         r" is (?:not )?None\b|<class 'NoneType'>|NoneType",

@@ -17,9 +17,7 @@ EXAMPLES = 5
 TROUBLE: tuple[Kind, ...] = ("recompilation", "limit", "skip", "sizes")
 """What makes the exit status 1. A graph break costs time in every forecast, but nothing is compiled again for it."""
 
-_ORDER: Mapping[Kind, int] = {
-    kind: place for place, kind in enumerate(("limit", "skip", "sizes", "recompilation", "break"))
-}
+_ORDER: tuple[Kind, ...] = ("limit", "skip", "sizes", "recompilation", "break")
 _NAMES: Mapping[Kind, str] = {
     "recompilation": "recompiled",
     "limit": "limit hit",
