@@ -1,4 +1,4 @@
-"""A child process: small functions, each compiled anew for one known reason. ``backend="eager"`` keeps it to seconds."""
+"""A child process: small functions, each compiled anew for one known reason, with ``backend="eager"``."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ SKIPS = {
     'mutated inputs (2 instances). Found from : \n   File "/t/toto/model/util.py", line 205, in append\n'
     "    self._keys[cache_idx, :, start_idx:end_idx] = keys": "cache-written-in-graph",
     "mutated inputs (1 instances)": "mutated-inputs",
-    'skipping cudagraphs due to cpu device (primals_88). Found from : \n   File "/t/a.py", line 1, in f': "cpu-in-graph",
+    'skipping cudagraphs due to cpu device (primals_88). Found from : \n File "/a.py", line 1, in f': "cpu-in-graph",
     "multiple devices: device(type='cuda', index=0), device(type='cuda', index=1)": "cpu-in-graph",
     "['incompatible ops']": "incompatible-operator",
     "function 3 exceeding max re-recording limit (=50) on cudagraph node 2 due to static input data pointer changed.": (

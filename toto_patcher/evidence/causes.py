@@ -14,9 +14,7 @@ GUARDS: tuple[Kind, ...] = ("recompilation", "limit")
 
 # What only Toto's own cache has, in a guard, in the line of source behind it, or in the frame where a graph broke.
 _CACHE = r"_current_idx|_layer_cache_map|self\._(?:keys|values)\b|\bself\.max_seq_len\b"
-_CACHE_SOURCE = (
-    rf"{_CACHE}|\bKVCache\b|\bkv_cache\.(?:seq_len|current_len|append|reset)\b|\bin (?:seq_len|current_len|append)\b"
-)
+_CACHE_SOURCE = rf"{_CACHE}|\bKVCache\b|\bkv_cache\.(?:seq_len|current_len|append|reset)\b"
 
 
 @dataclass(frozen=True)
