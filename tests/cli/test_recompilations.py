@@ -16,9 +16,9 @@ from tests.variations.base import REGISTRY
 
 TREES = (sys.executable, "-m", "tests.evidence.compiled_trees")
 LOG = """\
-V1121 12:30:44.700000 29 torch/_dynamo/guards.py:5] [1/1] [__recompiles] Recompiling function f in /srv/serve.py:8
-V1121 12:30:44.700000 29 torch/_dynamo/guards.py:5] [1/1] [__recompiles]     triggered by the following guard failure(s):
-V1121 12:30:44.700000 29 torch/_dynamo/guards.py:5] [1/1] [__recompiles]     - 1/0: n == 3  # x * n  # serve.py:8 in f
+V1121 12:30:44.700000 29 torch/_dynamo/g.py:5] [1/1] [__recompiles] Recompiling function f in /srv/serve.py:8
+V1121 12:30:44.700000 29 torch/_dynamo/g.py:5] [1/1] [__recompiles]     triggered by the following guard failure(s):
+V1121 12:30:44.700000 29 torch/_dynamo/g.py:5] [1/1] [__recompiles]     - 1/0: n == 3  # x * n  # serve.py:8 in f
 """
 CLEAN = "I1121 12:30:44.700000 29733 torch/_dynamo/utils.py:1] [0/0] Step 1: torchdynamo start tracing f\n"
 BREAK = """\
