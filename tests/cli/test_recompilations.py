@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_driver import REPOSITORY, Run, document, run
+from cli_driver import REPOSITORY, Run, document, environment, run
 from json_page import COMMON, differences, documented
 
 from tests.variations.base import REGISTRY
@@ -108,6 +110,39 @@ def test_the_output_of_a_command_is_passed_through_and_its_status_is_kept(toto_p
     found = document(done)["document"]
     assert found["run"]["exit_status"] == 7 and found["totals"]["cudagraph_skips"] == 1
     assert "to stdout\n" in done.stderr
+
+
+LEAVES = """\
+printf 'V1121 12:30:44.6 1 torch/x.py:1] {"compilation_metrics": {"co_name": "f", "recompile_reason": null}}\\n' \
+  > "$TORCH_TRACE/dedicated_log_torch_trace_1.log"
+"""
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 0), (3, 1)])
+def test_a_command_that_fails_is_1_even_if_nothing_was_compiled_again(
+    status: int, expected: int, toto_patch: Run
+) -> None:
+    done = toto_patch("recompilations", "--run", "--", "sh", "-c", f"{LEAVES}exit {status}")
+    assert done.returncode == expected and "1 compilation in 0.0 s" in done.stdout and done.stderr == ""
+    assert (f"The command ended with {status}" in done.stdout) == bool(status)
+
+
+def test_ctrl_c_ends_the_command_too_and_is_130(tmp_path: Path) -> None:
+    waits = "import time; print('ready', flush=True); time.sleep(60)"
+    started = subprocess.Popen(
+        [sys.executable, "-m", "toto_patcher", "recompilations", "--run", "--", sys.executable, "-c", waits],
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert started.stdout is not None and started.stdout.readline() == "ready\n"
+    os.killpg(started.pid, signal.SIGINT)
+    _, told = started.communicate(timeout=30)
+    assert started.returncode == 130 and "Interrupted" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_options_after_the_dashes_are_the_commands_own(toto_patch: Run) -> None:
