@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toto_patcher.evidence import causes
-from toto_patcher.evidence.causes import Cause
+from toto_patcher.evidence.cause import Cause
 from toto_patcher.evidence.compile_messages import Event, Kind
 
 SCHEMA = 1
