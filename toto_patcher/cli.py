@@ -15,6 +15,7 @@ from toto_patcher import __version__, invocation
 from toto_patcher.command_line.accuracy import accuracy
 from toto_patcher.command_line.bench import bench
 from toto_patcher.command_line.env import env
+from toto_patcher.command_line.recompilations import recompilations
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
@@ -192,7 +193,7 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-for command in (bench, env, accuracy):
+for command in (bench, env, accuracy, recompilations):
     cli.add_command(command)
 
 

@@ -249,6 +249,13 @@ class AccuracyResult(ReportResult):
 
 
 @dataclass(frozen=True)
+class RecompilationsResult(ReportResult):
+    """What was compiled anew, why, and what cures it."""
+
+    command: ClassVar[str] = "recompilations"
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 

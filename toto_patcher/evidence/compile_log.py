@@ -7,10 +7,11 @@ records, because a counter for them does not exist in every release from 2.7 on.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+from toto_patcher.evidence import compile_messages
 
 _LOGGERS = (
     "torch._dynamo.guards.__recompiles",
@@ -21,12 +22,6 @@ _LOGGERS = (
     "torch._inductor.output_code.__perf_hints",
     "torch._inductor.cudagraph_trees",
 )
-_FUNCTION = re.compile(r"Recompiling function (\S+) in \S*?([^/\s]+\.py:\d+)")
-
-
-def _first_failure(message: str) -> str:
-    """The function and the guard that failed first, without the stack trace."""
-    return re.split(r" - User stack trace| # ", message)[0][:300]
 
 
 class _Collector(logging.Handler):
@@ -83,15 +78,17 @@ class CompileLog:
 
     def add(self, message: str) -> None:
         """Files one log message under what it reports."""
-        message = " ".join(message.replace(self.hide, "").split()) if self.hide else " ".join(message.split())
-        if found := _FUNCTION.search(message):
-            self.recompilations[f"{found[1]} ({found[2]})"] += 1
-            self.reasons.append(_first_failure(message))
-        elif "recompile_limit" in message or "cache_size_limit" in message:
-            name = re.search(r"function: '?(\w+)", message)
-            self.limit_hits[name[1] if name else "?"] += 1
-        elif "skipping cudagraph" in message.lower():
-            self.skips[message.split(". Found from")[0].strip()[:200]] += 1
+        event = compile_messages.read(message.replace(self.hide, "") if self.hide else message)
+        if event is None:
+            return
+        if event.kind == "recompilation":
+            place = f"{(event.file or '').rpartition('/')[2]}:{event.line}"
+            self.recompilations[f"{event.function} ({place})"] += 1
+            self.reasons.append(f"{event.function} in {event.file}:{event.line}: {event.text}"[:300])
+        elif event.kind == "limit":
+            self.limit_hits[event.function or "?"] += 1
+        elif event.kind == "skip":
+            self.skips[f"skipping cudagraphs due to {event.text}"[:200]] += 1
 
     def snapshot(self) -> dict[str, Any]:
         """Totals so far, as plain numbers; take two and subtract."""
