@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-GUIDES = ("production.md", "troubleshooting.md", "environment.md")
+GUIDES = ("production.md", "troubleshooting.md")
 PROFILES = ("full-graph", "graph-breaks", None)
 
 Project = Callable[[str | None], Path]
