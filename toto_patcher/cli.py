@@ -14,6 +14,7 @@ import click
 from toto_patcher import __version__, invocation
 from toto_patcher.command_line.accuracy import accuracy
 from toto_patcher.command_line.bench import bench
+from toto_patcher.command_line.stress import stress
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
@@ -191,7 +192,7 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-for command in (bench, accuracy):
+for command in (bench, accuracy, stress):
     cli.add_command(command)
 
 
