@@ -38,7 +38,8 @@ def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
             places, spreads = range(len(found)), [100 * one["spread"] for one in found]
             axis.barh(places, [2 * spread for spread in spreads], left=[-spread for spread in spreads], color="#cbd5e1")
             shown = [(100 * one["delta"], place) for place, one in enumerate(found) if math.isfinite(one["delta"])]
-            axis.plot(*zip(*shown, strict=True), "o", color="#2563eb") if shown else None
+            if shown:
+                axis.plot(*zip(*shown, strict=True), "o", color="#2563eb")
             axis.set_yticks(places, [one["scope"] for one in found])
             for side in (-1, 1):
                 axis.axvline(side * 100 * document["limits"]["mae_delta"], color="#c2410c", linestyle="--", linewidth=1)

@@ -38,6 +38,8 @@ class Worker:
         from toto_patcher.runtime.pipeline import TotoPipeline
 
         spec = self.spec
+        # Half the cores: threads that wait for a core that another process has make forecasts slow by turns.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
         compilations.total()
         self.log = CompileLog.install(hide=spec["tree"] + "/")
         mode = spec["mode"]
