@@ -94,19 +94,19 @@ def test_a_sound_tree_passes_with_report_plots_and_raw_document(
 
 
 @pytest.mark.parametrize(
-    ("fault", "mode", "limits"),
+    ("fault", "mode", "limit"),
     [
-        (SLOW, "eager", ["min_speedup_eager"]),
-        (RECOMPILED, "default", ["recompilations"]),
-        (BIASED, "eager", ["mae_delta"]),
-        (NOT_FINITE, "eager", ["finite"]),
+        (SLOW, "eager", "min_speedup_eager"),
+        (RECOMPILED, "default", "recompilations"),
+        (BIASED, "eager", "mae_delta"),
+        (NOT_FINITE, "eager", "finite"),
     ],
     ids=["slow", "recompiled", "biased", "not-finite"],
 )
 def test_a_planted_fault_fails_with_its_limit_named(
     fault: str,
     mode: str,
-    limits: list[str],
+    limit: str,
     full_graph: Path,
     checkpoint: Path,
     tmp_path: Path,
@@ -117,14 +117,17 @@ def test_a_planted_fault_fails_with_its_limit_named(
     source = root / FORECASTER
     source.write_text(source.read_text() + PLANT.format(fault=fault))
     monkeypatch.chdir(tmp_path)
+    if fault != BIASED:  # two windows tell little about errors, and more rounds would be made to know
+        (tmp_path / "pyproject.toml").write_text("[tool.toto-patch.stress]\nmae_delta = 0.5\n")
     request = Request(
         compile_mode=(mode,), backend="eager", device="cpu", checkpoint=str(checkpoint), output=Path("out"), windows=2
     )
     result = stress_test.stress(root, request, lambda what, done, total: None)
-    found = dict.fromkeys(one["limit"] for one in result.document["broken"])
-    # A machine that is busy by turns may blur other limits of so few forecasts; the planted one must be there.
-    assert result.exit_code == 5 and set(limits) <= set(found), result.document["broken"]
-    assert result.summary[-1].startswith("FAILED") and all(limit in result.summary[-1] for limit in limits)
+    found = {one["limit"] for one in result.document["broken"]}
+    # Who compiles at every call runs into torch's limit as well, and takes long.
+    expected = found if fault == RECOMPILED else {limit}
+    assert result.exit_code == 5 and limit in found and found == expected, result.document["broken"]
+    assert result.summary[-1].startswith("FAILED") and limit in result.summary[-1]
     assert result.document["tree"]["drifted"] == [FORECASTER] and result.summary[0].startswith("WARNING")
 
 

@@ -76,8 +76,9 @@ def render(document: Document, plots: Sequence[str]) -> str:
             [("row", "first ms", "second ms", "first of a second process", "memory"), *map(_start, document["rows"])]
         ),
         "",
-        "The first forecast of a process compiles"
-        + (", here on empty caches; that of a second process finds them filled." if settings["again"] else "."),
+        "The first forecast of a process compiles, here "
+        + ("on empty caches." if settings["fresh"] else "with what Inductor's caches held before.")
+        + (" That of a second process finds them filled." if settings["again"] else ""),
         "",
         "## Accuracy",
         "",
