@@ -17,6 +17,6 @@ ensure_venv test
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
 unset TOTO_PATCH_ROOT PYTHONPATH
-# Two workers; tests that share an expensive fixture name a group and stay on one of them.
+# Two workers; tests/conftest.py keeps those that share expensive fixtures on one of them.
 say "pytest -n 2 $*"
-exec .venv/bin/python -m pytest -n 2 --dist loadgroup "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder "$@"

@@ -19,11 +19,35 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.vendoring.releases import cache_folder, pinned_release, release_bytes
+
+# Files whose tests share nothing that takes long to make: any of them may run beside any other.
+SPREAD = ("tests/equivalence/test_ladder.py", "tests/cli/test_numerics.py", "tests/test_documents.py")
+
+
+class _ByFixture(LoadScopeScheduling):
+    """Keeps on one worker the tests that share fixtures: those of a file; in test_patches.py those of one form.
+
+    In the order of collection: the many short tests of forms come after the few long ones, and fill both workers.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, test = nodeid.partition("::")
+        if path == "tests/test_patches.py":
+            _, bracket, form = test.partition("[")
+            return f"{path}[{form}" if bracket else nodeid
+        return nodeid if path in SPREAD else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With ``--dist loadscope``, the scheduler above."""
+    return _ByFixture(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import python
-from .pipeline_checks import CHECKS, ONCE
+from .pipeline_checks import CHECKS, ON
 
 TREES = {"unpatched": None, "graph-breaks": "graph-breaks", "full-graph": "full-graph"}
-CASES = [
-    pytest.param(tree, name, marks=pytest.mark.xdist_group(f"pipeline-{tree}"))
-    for tree in TREES
-    for name in ("", *CHECKS)
-    if name not in ONCE or tree == "full-graph"
-]
+CASES = [(tree, name) for tree in TREES for name in ("", *CHECKS) if tree in ON.get(name, TREES)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(patched: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    done: dict[str, Any] = {}
+    """What each check found on a tree; run once."""
 
+    @cache
     def of(tree: str) -> Any:
-        if tree not in done:
-            folder = tmp_path_factory.mktemp("work")
-            arguments = ("-m", "tests.runtime.pipeline_checks", patched(TREES[tree]), folder)
-            done[tree] = python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
-        return done[tree]
+        folder = tmp_path_factory.mktemp("work")
+        arguments = ("-m", "tests.runtime.pipeline_checks", tree, patched(TREES[tree]), folder)
+        return python(*arguments, cwd=folder, TORCHINDUCTOR_CACHE_DIR=str(folder / "cache"))
 
     return of
 
