@@ -139,7 +139,10 @@ def test_a_tree_that_does_not_run_fails_by_name_and_a_limit_can_be_configured(
     source = root / FORECASTER
     source.write_text(source.read_text() + PLANT.format(fault="raise RuntimeError('no such luck')"))
     ask = ("stress", "--compile-mode", "eager", "--device", "cpu", "--checkpoint", checkpoint, "--root", root)
+    unpatched = root / "toto" / "model" / "rope.py"
+    unpatched.write_text(unpatched.read_text() + "# in both trees\n")
     done = run(*ask, cwd=tmp_path)
+    assert "WARNING: toto/model/rope.py is not the release's" in done.stdout
     assert done.returncode == 5 and "BROKEN runs: patched, eager" in done.stdout and "no such luck" in done.stdout
     (tmp_path / "pyproject.toml").write_text("[tool.toto-patch.stress]\nmae = 1\n")
     refused = run(*ask, cwd=tmp_path)

@@ -52,7 +52,7 @@ def document(*patched: dict[str, Any], **changes: Any) -> dict[str, Any]:
             "samples": 128,
             "checkpoint": {"name": "embedded"},
         },
-        "tree": {"profile": "full-graph", "release": "0.2.0", "drifted": []},
+        "tree": {"profile": "full-graph", "release": "0.2.0", "drifted": [], "edited": []},
         "series": [{"name": "co2", "origins": [1, 2]}],
         "limits": {"mae_delta": 0.05},
         "rows": rows(*patched),

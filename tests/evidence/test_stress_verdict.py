@@ -125,8 +125,12 @@ def test_drift_is_said_aloud_and_rows_that_do_not_run_have_a_line(
 ) -> None:
     monkeypatch.setattr(stress_report.importlib.util, "find_spec", lambda name: None)
     failed = row(failure="no", ms=[], compiler={}, accuracy=[], memory=None, warm_up={}, speedup=None)
-    told = complete(failed, tree={"profile": None, "release": None, "drifted": ["toto/model/util.py"]})
+    told = complete(
+        failed,
+        tree={"profile": None, "release": None, "drifted": ["toto/model/util.py"], "edited": ["toto/model/rope.py"]},
+    )
     (page, _) = stress_report.write(told, tmp_path, "page.md", "raw.json")
     assert "WARNING: toto/model/util.py is not what toto-patch wrote" in page.read_text()
+    assert "WARNING: toto/model/rope.py is not the release's" in page.read_text()
     assert next(stress_report.summary(told)).startswith("WARNING") and stress_report.NO_PLOTS in page.read_text()
     assert "| patched, default | does not run |" in page.read_text()

@@ -247,4 +247,22 @@ def _tree(workspace: ws.Workspace) -> dict[str, Any]:
         "release": workspace.state.release,
         "fingerprint": tree_record(workspace.root)["fingerprint"],
         "drifted": [file.path for file in workspace.files() if file.state != "patched"],
+        "edited": _edited(workspace),
     }
+
+
+def _edited(workspace: ws.Workspace) -> list[str]:
+    """Sources of the release that no patch changed and that are not the release's: they are in both trees."""
+    from toto_patcher.patching.change import fingerprint
+    from toto_patcher.patching.vendoring.releases import pinned_releases
+
+    assert workspace.state is not None
+    release = pinned_releases().get(workspace.state.release or "")
+    recorded = {file.path for file in workspace.state.files}
+    sources = {str(path): digest for path, digest in (release.files if release else {}).items()}
+    return [
+        name
+        for name, digest in sources.items()
+        if name.endswith(".py") and name not in recorded and (workspace.root / name).is_file()
+        and fingerprint((workspace.root / name).read_bytes()) != digest
+    ]  # fmt: skip

@@ -101,6 +101,11 @@ def _warnings(document: Document) -> Iterator[str]:
             f"WARNING: {', '.join(drifted)} {'is' if len(drifted) == 1 else 'are'} not what toto-patch wrote. What was "
             "measured is the source on disk; toto-patch verify-only refuses it."
         )
+    if edited := document["tree"]["edited"]:
+        yield (
+            f"WARNING: {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not the release's, and not of a patch. "
+            "Such edits are in the original tree too, so what they do is not judged."
+        )
 
 
 def _windows(document: Document) -> int:
