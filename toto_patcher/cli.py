@@ -16,6 +16,7 @@ from toto_patcher.command_line.accuracy import accuracy
 from toto_patcher.command_line.bench import bench
 from toto_patcher.command_line.env import env
 from toto_patcher.command_line.recompilations import recompilations
+from toto_patcher.command_line.stress import stress
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
@@ -193,7 +194,7 @@ def recover() -> None:
     invocation.done(commands.recover(invocation.settings().root))
 
 
-for command in (bench, env, accuracy, recompilations):
+for command in (bench, accuracy, stress, recompilations, env):
     cli.add_command(command)
 
 

@@ -62,6 +62,13 @@ class CheckpointError(UsageError):
     kind = "checkpoint"
 
 
+class WarmUpError(TotoPatchError):
+    """A forecast of a warm-up failed, or is not what was asked for; its cause is the original (exit 5)."""
+
+    exit_code = 5
+    kind = "warm-up"
+
+
 class RefusedError(TotoPatchError):
     """The checkout cannot be changed safely; nothing was written (exit 3)."""
 

@@ -256,6 +256,13 @@ class RecompilationsResult(ReportResult):
 
 
 @dataclass(frozen=True)
+class StressResult(ReportResult):
+    """Whether the tree as it is keeps within the limits of a deployment."""
+
+    command: ClassVar[str] = "stress"
+
+
+@dataclass(frozen=True)
 class Failure:
     """One refusal: what, where, why, what next."""
 

@@ -77,24 +77,44 @@ def _named_root(explicit: Path | None, environ: Mapping[str, str], cwd: Path) ->
         return explicit, "--root"
     if environ.get("TOTO_PATCH_ROOT"):
         return Path(environ["TOTO_PATCH_ROOT"]), "TOTO_PATCH_ROOT"
-    for folder in (cwd, *cwd.parents):
-        config = folder / "pyproject.toml"
-        if config.is_file():
-            configured = _configured_root(config)
-            return None if configured is None else (folder / configured, f"[tool.toto-patch] root in {config}")
-    return None
+    config = _nearest(cwd)
+    configured = None if config is None else _configured_root(config)
+    return None if config is None or configured is None else (config.parent / configured, f"{_ROOT} in {config}")
+
+
+_ROOT = "[tool.toto-patch] root"
+
+
+def _nearest(cwd: Path) -> Path | None:
+    files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
+    return next((file for file in files if file.is_file()), None)
+
+
+def table(name: str, cwd: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The nearest pyproject.toml, and what it says under ``[tool.toto-patch.NAME]``; empty where it says nothing.
+
+    Raises:
+        UsageError: it cannot be read, or that is no table.
+    """
+    config = _nearest(cwd)
+    return config, ({} if config is None else _tables(config, ("tool", "toto-patch", name)))
 
 
 def _configured_root(config: Path) -> str | None:
-    found: Any = _load_toml(config)
-    for key in ("tool", "toto-patch"):
-        found = found.get(key, {})
-        if not isinstance(found, dict):
-            raise UsageError(f"`{key}` is not a table", path=config, hint=_CONFIGURATION)
-    root = found.get("root")
+    root = _tables(config, ("tool", "toto-patch")).get("root")
     if root is not None and (not isinstance(root, str) or not root or "\0" in root):
         raise UsageError("`root` of [tool.toto-patch] is not a folder's name", path=config, hint=_CONFIGURATION)
     return root
+
+
+def _tables(config: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    found: Any = _load_toml(config)
+    for key in keys:
+        found = found.get(key, {})
+        if not isinstance(found, dict):
+            raise UsageError(f"`{key}` is not a table", path=config, hint=_CONFIGURATION)
+    tables: dict[str, Any] = found
+    return tables
 
 
 _CONFIGURATION = 'It may say: [tool.toto-patch], and below that: root = "a folder, relative to this file".'

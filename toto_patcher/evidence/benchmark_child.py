@@ -18,23 +18,36 @@ from toto_patcher.evidence.benchmark_plan import Job
 class Child:
     """Starts a worker and exchanges JSON lines with it.
 
+    Attributes:
+        failure: why the child answers no more; ``None`` while it does.
+        kind: of the failure, where it is one of ``errors``.
+
     Args:
         job: what the worker runs.
         settings: worker settings shared by all children (device, shape, seed, threads, matmul precision).
         environment: variables added to this process's environment.
         log: file that takes the worker's standard error.
+        module: the worker, which answers by ``benchmark_worker.serve``.
     """
 
-    def __init__(self, job: Job, settings: Mapping[str, Any], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str],
+        log: Path,
+        module: str = "toto_patcher.evidence.benchmark_worker",
+    ) -> None:
         self.job = job
         self.failure: str | None = None
+        self.kind: str | None = None
         self._log_path = log
         self._log = log.open("w")
         spec = {**settings, "tree": str(job.tree.path.resolve()), "workload": job.workload, "mode": job.mode}
         package = Path(__file__).resolve().parents[2]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "toto_patcher.evidence.benchmark_worker", json.dumps(spec)],
+            [sys.executable, "-m", module, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -72,7 +85,7 @@ class Child:
             return {}
         answer: dict[str, Any] = json.loads(line)
         if not answer.pop("ok"):
-            self.failure = answer["error"]
+            self.failure, self.kind = answer["error"], answer.get("kind")
             return {}
         return answer
 

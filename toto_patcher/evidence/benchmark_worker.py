@@ -10,9 +10,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from toto_patcher.equivalence.models import SHAPES
 from toto_patcher.evidence import benchmark_model
@@ -179,9 +180,11 @@ class Worker:
         return result
 
 
-def serve(reply: TextIO) -> None:
-    """Answers requests until standard input ends."""
-    worker = Worker(json.loads(sys.argv[1]))
+def serve(make: Callable[[dict[str, Any]], Any]) -> None:
+    """Makes the worker that the command line describes, and answers requests until standard input ends."""
+    reply = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    worker = make(json.loads(sys.argv[1]))
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -190,12 +193,11 @@ def serve(reply: TextIO) -> None:
             import traceback
 
             traceback.print_exc()
-            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+            told = f"{type(error).__name__}: {error}"[:2000]
+            answer = {"ok": False, "error": told, "kind": getattr(error, "kind", None)}
         reply.write(json.dumps(answer) + "\n")
         reply.flush()
 
 
 if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    serve(answers)
+    serve(Worker)
