@@ -30,6 +30,7 @@ ON: dict[str, tuple[str, ...]] = {
     "a_table_as_chronos_takes_it": ONE,
     "a_bar_where_it_is_wanted": ONE,
     "without_a_compiler_it_forecasts_eagerly": ("full-graph", "unpatched"),
+    "an_error_of_the_forecast_itself_leaves_it_compiled": ONE,
 }
 """Trees that a check runs on, where it is not all."""
 WAVE = np.sin(np.arange(100) / 5) + 3
@@ -441,6 +442,26 @@ def without_a_compiler_it_forecasts_eagerly(bench: Bench) -> None:
     assert not pipeline.compiled and pipeline.mode is None
     assert all(bench.torch.equal(one, before) for one in found)
     assert len(bench.warnings("torch.compile failed")) == 1
+
+
+@check
+def an_error_of_the_forecast_itself_leaves_it_compiled(bench: Bench) -> None:
+    pipeline = bench.pipeline(torch_compile=True, compile_backend="eager")
+    bench.records.clear()
+    forecast, bench.tree.forecaster.forecast = bench.tree.forecaster.forecast, _broken
+    try:
+        pipeline.predict(WAVE, 5, 8, 8)
+        raise AssertionError("no error came through")
+    except ZeroDivisionError:
+        pass
+    finally:
+        bench.tree.forecaster.forecast = forecast
+    assert pipeline.compiled and not bench.warnings("torch.compile failed")
+    assert len(pipeline.predict(WAVE, 5, 8, 8)[0]) == 8 and pipeline.compiled
+
+
+def _broken(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError
 
 
 @check

@@ -157,7 +157,11 @@ class Drawer:
         return samples[..., :count].detach().to("cpu", torch.float32, copy=True)
 
     def _or_eagerly(self, request: Request, count: int, batch: int) -> torch.Tensor:
-        """The same; where compiling fails, from then on eagerly."""
+        """The same; from then on eagerly, where that works and compiled it does not.
+
+        What the compiler cannot cope with comes out as errors of many kinds, an IndexError in the middle of upstream's
+        code among them. So the error is not judged by its looks but by whether it goes away.
+        """
         try:
             return self._call(request, count, batch)
         except NotImplementedError as error:
@@ -168,16 +172,22 @@ class Drawer:
                 hint="Use float32, or the profile full-graph, which samples in another way.",
             ) from error
         except Exception as error:
-            if self.compiler is None or out_of_memory(error) or not failed_to_compile(error):
+            if self.compiler is None or out_of_memory(error):
                 raise
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        self.compiler = None
+        compiled = self.compiler, self.forecaster
         self.free()
+        self.compiler = None
         self.forecaster = self._make()
-        log.warning("torch.compile failed, forecasting without it from now on: %s", reason)
         _seed(request.seed, request.inputs.series.device)
-        return self._call(request, count, batch)
+        try:
+            drawn = self._call(request, count, batch)
+        except Exception:
+            self.compiler, self.forecaster = compiled  # nothing is wrong with compiling
+            raise
+        log.warning("torch.compile failed, forecasting without it from now on: %s", reason)
+        return drawn
 
     def free(self) -> None:
         """Gives back what earlier forecasts hold."""
@@ -223,16 +233,6 @@ def out_of_memory(error: BaseException | None) -> bool:
             return True
         text = str(error).lower()
         if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
-            return True
-        error = error.__cause__
-    return False
-
-
-def failed_to_compile(error: BaseException | None) -> bool:
-    """Whether an error comes from torch.compile rather than from what was compiled."""
-    while error is not None:
-        module = type(error).__module__
-        if module.startswith(("torch._dynamo", "torch._inductor", "torch._functorch", "triton")):
             return True
         error = error.__cause__
     return False
