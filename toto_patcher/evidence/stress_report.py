@@ -103,7 +103,7 @@ def _warnings(document: Document) -> Iterator[str]:
         )
     if edited := document["tree"]["edited"]:
         yield (
-            f"WARNING: {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not the release's, and not of a patch. "
+            f"WARNING: {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not the release's. "
             "Such edits are in the original tree too, so what they do is not judged."
         )
 
