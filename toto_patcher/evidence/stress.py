@@ -199,8 +199,6 @@ def _settings(request: Request, checkpoint: Path, device: str, mae_delta: float)
     small = Settings(
         iterations=ITERATIONS[request.mode],
         again=request.mode != "quick",
-        # On a few cores Inductor's compiler takes minutes for what a GPU's takes seconds.
-        fresh=request.mode != "quick" and device != "cpu",
         horizon=patch + patch // 2,
         context=256,
         samples=128,
