@@ -32,7 +32,7 @@ def _planted(self, *arguments, **options):
 
 TotoForecaster.forecast = _planted
 """
-SLOW = "__import__('time').sleep(2)"
+SLOW = "__import__('time').sleep(1)"
 RECOMPILED = "torch.compile(lambda x: x + 1, backend='eager', dynamic=False)(torch.zeros(len(_calls)))"
 BIASED = "found = type(found)(mean=found.mean, samples=found.samples + found.samples.std(dim=-1, keepdim=True))"
 NOT_FINITE = "found.samples[..., 0] = float('nan')"

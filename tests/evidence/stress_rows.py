@@ -46,7 +46,6 @@ def document(*patched: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "settings": {
             "iterations": 3,
             "again": True,
-            "fresh": False,
             "horizon": 24,
             "context": 256,
             "samples": 128,

@@ -19,4 +19,4 @@ def test_a_service_warms_up_serves_and_notices(patched: Callable[..., Path], pro
     assert health["healthy"] and health["recompilations"] == 0 and health["num_records"] == 6
     cold = found["cold"]
     assert cold["recompilations"] > 0 and not cold["healthy"] and "after the warm-up" in cold["reasons"][-1]
-    assert found["broken"][0].startswith("warm-up run 1 of 1 failed (the given context -> 24, 64 samples)")
+    assert found["broken"][0].startswith("warm-up run 1 of 1 failed (the given context -> 24, 32 samples)")

@@ -26,9 +26,15 @@ class Normal:
         self._draw = np.random.default_rng(0)
 
     def predict(
-        self, context: Any, prediction_length: int, num_samples: int = 256, samples_per_batch: int | None = None
+        self,
+        context: Any,
+        prediction_length: int,
+        num_samples: int = 256,
+        samples_per_batch: int | None = None,
+        **options: Any,
     ) -> list[torch.Tensor]:
         self.calls.append((len(context), prediction_length, num_samples, samples_per_batch))
+        self.options = options
         return [torch.as_tensor(context[-1] + self.draw(num_samples, prediction_length))]
 
     def draw(self, samples: int, points: int) -> np.ndarray:
@@ -46,7 +52,9 @@ def test_a_context_or_several_shapes_take_the_place_of_the_defaults() -> None:
     pipeline = Normal()
     warmup.quick_warmup(pipeline, [1.0, 2.0, 3.0], prediction_length=4, num_samples=6, samples_per_batch=3)
     warmup.standard_warmup(pipeline, shapes=[(64, 8, 4, None), warmup.Shape([1.0] * 20, 16, 4)])
-    assert pipeline.calls == [(3, 4, 6, 3), *[(64, 8, 4, None), (20, 16, 4, 128)] * 2]
+    assert pipeline.calls == [(3, 4, 6, 3), *[(64, 8, 4, None), (20, 16, 4, 128)] * 2] and pipeline.options == {}
+    warmup.quick_warmup(pipeline, shapes=[warmup.Shape(64, num_samples=4, options={"interval_seconds": 60})])
+    assert pipeline.options == {"interval_seconds": 60}
 
 
 @pytest.mark.parametrize("asked", [{"shapes": []}, {"context": [1.0], "shapes": [(64, 8)]}])

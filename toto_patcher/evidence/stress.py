@@ -37,7 +37,8 @@ class Request:
     """What to run; the names are those of the command's options.
 
     Attributes:
-        compile_mode: how the patched tree runs; empty for ``eager``, ``default`` and, on a GPU, ``reduce-overhead``.
+        compile_mode: how the patched tree runs; empty for ``eager``, ``default`` and, on a GPU, ``reduce-overhead``;
+            with the profile ``eager`` for that alone.
         device: empty: a GPU where there is one.
         checkpoint: a folder, ``embedded``, or a model's id.
         output: the folder for report, raw document and plots; it is made where it does not exist.
@@ -138,8 +139,7 @@ def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progr
     device = request.device or _best_device()
     settings = _settings(request, checkpoint, device, mae_delta)
     windows = _windows(settings, request.windows)
-    modes = request.compile_mode or ("eager", "default", *(["reduce-overhead"] if device == "cuda" else []))
-    modes = tuple(dict.fromkeys(modes))
+    modes = tuple(dict.fromkeys(request.compile_mode)) or _usual_modes(workspace, device)
     total, done = stress_run.Run.steps(len(modes) + 1, settings), 0
 
     def step(what: str) -> None:
@@ -179,6 +179,13 @@ def _require_upstream(child: Child, row: dict[str, Any]) -> None:
     raise kinds.get(child.kind or "", RefusedError)(f"the original tree does not run: {told}")
 
 
+def _usual_modes(workspace: ws.Workspace, device: str) -> tuple[str, ...]:
+    """How the patched tree runs where nothing is said: as in production."""
+    if workspace.state is not None and workspace.state.profile == "eager":
+        return ("eager",)
+    return ("eager", "default", *(("reduce-overhead",) if device == "cuda" else ()))
+
+
 def _best_device() -> str:
     """Asks another process, for this one is to hold neither torch nor a piece of the device."""
     import subprocess
@@ -199,8 +206,6 @@ def _settings(request: Request, checkpoint: Path, device: str, mae_delta: float)
     small = Settings(
         iterations=ITERATIONS[request.mode],
         again=request.mode != "quick",
-        # On a few cores Inductor's compiler takes minutes for what a GPU's takes seconds.
-        fresh=request.mode != "quick" and device != "cpu",
         horizon=patch + patch // 2,
         context=256,
         samples=128,

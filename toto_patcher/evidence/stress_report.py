@@ -77,8 +77,7 @@ def render(document: Document, plots: Sequence[str]) -> str:
         ),
         "",
         "The first forecast of a process compiles, here "
-        + ("on empty caches." if settings["fresh"] else "with what Inductor's caches held before.")
-        + (" That of a second process finds them filled." if settings["again"] else ""),
+        + ("on empty caches; that of a second process finds them filled." if settings["again"] else "on any caches."),
         "",
         "## Accuracy",
         "",

@@ -32,8 +32,7 @@ class Settings:
 
     Attributes:
         iterations: rounds in which every row forecasts every window once.
-        again: start every compiled row a second time, on the caches of the first.
-        fresh: the first start finds empty caches; else those that this machine has.
+        again: start every compiled row a second time, on the caches of the first, which then began with none.
         horizon: steps ahead.
         context: steps known.
         samples: of each forecast, ``per_batch`` at once.
@@ -44,7 +43,6 @@ class Settings:
 
     iterations: int
     again: bool
-    fresh: bool
     horizon: int
     context: int
     samples: int
@@ -90,7 +88,7 @@ class Run:
             **{name: getattr(settings, name) for name in ("horizon", "samples", "per_batch", "device", "backend")},
         }
         self._environment = {"PYTHONDONTWRITEBYTECODE": "1"}
-        if settings.fresh:
+        if settings.again:
             caches = folder / "inductor"
             self._environment |= {"TORCHINDUCTOR_CACHE_DIR": str(caches), "TRITON_CACHE_DIR": str(caches / "triton")}
         jobs = [(UPSTREAM, EAGER), *((PATCHED, mode) for mode in modes)]

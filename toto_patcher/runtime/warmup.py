@@ -10,8 +10,8 @@ smaller forecast would leave the real one cold. Say your own ``context``, ``pred
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from toto_patcher.errors import InputError, WarmUpError
@@ -31,7 +31,12 @@ class Pipeline(Protocol):
     """What a warm-up needs of a pipeline: ``TotoPipeline`` has it."""
 
     def predict(
-        self, context: Any, prediction_length: int, num_samples: int = ..., samples_per_batch: int | None = ...
+        self,
+        context: Any,
+        prediction_length: int,
+        num_samples: int = ...,
+        samples_per_batch: int | None = ...,
+        **options: Any,
     ) -> Sequence[Any]:
         """Forecasts of the series of ``context``; each has ``numpy()``, (num_samples, ..., prediction_length)."""
 
@@ -45,12 +50,14 @@ class Shape:
         prediction_length: points ahead.
         num_samples: trajectories drawn.
         samples_per_batch: trajectories drawn at once; ``None`` leaves it to the pipeline.
+        options: further arguments of ``predict``, such as ``{"variates": True}``.
     """
 
     context: Any = CONTEXT
     prediction_length: int = HORIZON
     num_samples: int = SAMPLES
     samples_per_batch: int | None = PER_BATCH
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, pipeline: Pipeline) -> list[Array]:
         """One forecast, until its samples are on the host; raises ValueError where it is not what was asked for."""
@@ -62,6 +69,7 @@ class Shape:
             prediction_length=self.prediction_length,
             num_samples=self.num_samples,
             samples_per_batch=self.samples_per_batch,
+            **self.options,
         )
         arrays = [np.asarray(forecast.numpy(), dtype=np.float64) for forecast in forecasts]
         if not arrays:

@@ -1,1 +1,0 @@
-"""Modules under the names that existing scripts import; each only passes on what lives in ``toto_patcher.runtime``."""
