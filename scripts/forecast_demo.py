@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-CONTEXT, SAMPLES, SEED = 512, 256, 7
+CONTEXT, SAMPLES, SEED = 512, 128, 7
 TOLERANCE = 1e-3
 """Largest difference allowed between two samples, in standard deviations of the context."""
 

@@ -37,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="a Toto checkout")
     parser.add_argument("--out", type=Path, default=EMBEDDED)
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=7_000)
     parser.add_argument("--threads", type=int, default=1, help="of the training; one more process makes the series")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="do not compile")
