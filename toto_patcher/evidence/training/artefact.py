@@ -67,6 +67,8 @@ Mean negative log-likelihood of the next patch, in scaled units: {record["losses
 {record["losses"][0]["step"]} steps, {record["losses"][-1]["loss"]:.2f} in the last \
 {record["losses"][-1]["step"] - record["losses"][-2]["step"]}; on made-up series it has not seen \
 {record["heldout"][-1]["synthetic"]:.2f}, on the real ones below {record["heldout"][-1]["real"]:.2f}.
+On made-up groups of variates it is {record["groups"]["together"]:.3f}, and {record["groups"]["apart"]:.3f} with an \
+id mask that keeps them apart; the difference is what it makes of the other variates.
 
 Forecasts of the end of real series, from several origins, {record["samples"]} samples each. MASE and CRPS are in \
 units of the seasonal naive error in the history; lower is better. Naive repeats the last value, seasonal the last \
