@@ -73,6 +73,9 @@ def main() -> int:
     seconds = time.perf_counter() - started
     scores = [heldout.score(model, tree, one) for one in known]
     record = _record(options, settings, tree, model, seconds)
+    grouped = tuple(layout for layout in settings.layouts if layout.variates > 1)
+    groups = [batch for number in range(4) for batch in batches.block(options.seed, UNSEEN + number, patch, grouped)]
+    record["groups"] = fitting.group_losses(model.model, groups)
     record |= {"losses": losses, "heldout": judged, "scores": heldout.table(scores), "summary": heldout.summary(scores)}
     artefact.write(options.out, model, record)
     print(json.dumps(record["summary"]))

@@ -90,6 +90,17 @@ def heldout_losses(backbone: Any, unseen: Sequence[Batch], known: Sequence[Serie
     return {"synthetic": sum(made) / len(made), "real": sum(ends) / len(ends)}
 
 
+@torch.no_grad()
+def group_losses(backbone: Any, unseen: Sequence[Batch]) -> dict[str, float]:
+    """The same loss on batches of groups as they are, and with every variate kept apart: ``together``, ``apart``."""
+    found: dict[str, list[float]] = {"together": [], "apart": []}
+    for series, known, group in map(tensors, unseen):
+        apart = torch.arange(series.shape[1])[:, None].expand_as(group)
+        for name, groups in (("together", group), ("apart", apart)):
+            found[name].append(float(negative_log_likelihood(backbone, series, known, groups)))
+    return {name: sum(losses) / len(losses) for name, losses in found.items()}
+
+
 def rate_at(step: int, settings: Settings) -> float:
     """Learning rate of a step: linear to the largest, then a cosine to a hundredth of it."""
     if step < settings.warmup:
