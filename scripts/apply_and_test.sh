@@ -70,6 +70,7 @@ step "apply" toto apply --backup ${profile[@]+"${profile[@]}"} || {
 trap 'failed 130 "interrupted"' INT TERM
 
 if [ "$device" = cpu ]; then short=(--workload smoke --shape tiny --turns 3); else short=(--workload trading); fi
+if [ ${#quick[@]} -gt 0 ]; then short+=(--baseline eager --mode eager); fi
 name="equivalence ladder"
 step "$name" toto verify-only --numerics ${quick[@]+"${quick[@]}"} ${checkpoint[@]+"${checkpoint[@]}"} || failed $? "$name"
 name="accuracy on real series"

@@ -1,30 +1,33 @@
 #!/usr/bin/env bash
 # What a deployment runs before it starts: is the vendored Toto patched and whole, and if asked, are its outputs
 # unchanged, its forecasts as accurate, its latency and compilations within the limits?
-#   scripts/pre_deploy.sh [--numerics] [--quick] [--accuracy] [--stress MODE] [--checkpoint DIR] [--device D] [--root DIR]
+#   scripts/pre_deploy.sh [--numerics] [--quick] [--accuracy] [--stress MODE] [--compile-mode M] [--checkpoint DIR]
+#                         [--device D] [--root DIR]
 # Exits 0 when ready; otherwise with toto-patch's status (1 not patched, 2 usage, 3 drift, 4 I/O, 5 outside the limits) and
 # the reason. Writes nothing into the tree. --numerics is the equivalence ladder; --quick shortens it and implies it, as
-# does --checkpoint without --accuracy or --stress. MODE is quick, full or production-check. All but the first need torch.
+# does --checkpoint without --accuracy or --stress. MODE is quick, full or production-check; its report is written to
+# compile_stress/ in the current folder. All but the first check need torch.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
-  echo "usage: $0 [--numerics] [--quick] [--accuracy] [--stress MODE] [--checkpoint DIR] [--device D] [--root DIR]" >&2
+  echo "usage: $0 [--numerics] [--quick] [--accuracy] [--stress MODE] [--compile-mode M] [--checkpoint DIR]" \
+    "[--device D] [--root DIR]" >&2
   exit 2
 }
 
-root=() numerics="" quick=() accuracy="" stress="" checkpoint=() device=(--device cpu)
+root=() numerics="" quick=() accuracy="" stress="" checkpoint=() forecasts=(--device cpu)
 while [ $# -gt 0 ]; do
   case $1 in
     --numerics) numerics=yes ;;
     --quick) quick=(--quick) ;;
     --accuracy) accuracy=yes ;;
-    --stress | --checkpoint | --device | --root)
+    --stress | --compile-mode | --checkpoint | --device | --root)
       [ $# -ge 2 ] || usage
       case $1 in
         --stress) stress=$2 ;;
         --checkpoint) checkpoint=(--checkpoint "$2") ;;
-        --device) device=(--device "$2") ;;
+        --device | --compile-mode) forecasts+=("$1" "$2") ;; # of two devices the last one counts
         --root) root=(--root "$2") ;;
       esac
       shift
@@ -63,10 +66,10 @@ ladder=()
 if [ -n "$numerics" ]; then ladder=(--numerics ${quick[@]+"${quick[@]}"} ${checkpoint[@]+"${checkpoint[@]}"}); fi
 check "the patched outputs differ from the original's" verify-only ${ladder[@]+"${ladder[@]}"}
 if [ -n "$accuracy" ]; then
-  check "the patched forecasts are not as accurate as the original's" accuracy "${device[@]}" ${quick[@]+"${quick[@]}"} \
+  check "the patched forecasts are not as accurate as the original's" accuracy "${forecasts[@]}" ${quick[@]+"${quick[@]}"} \
     ${checkpoint[@]+"${checkpoint[@]}"}
 fi
 if [ -n "$stress" ]; then
-  check "a limit of the stress test is broken" stress --mode "$stress" "${device[@]}" ${checkpoint[@]+"${checkpoint[@]}"}
+  check "a limit of the stress test is broken" stress --mode "$stress" "${forecasts[@]}" ${checkpoint[@]+"${checkpoint[@]}"}
 fi
 echo "pre-deploy: ready"

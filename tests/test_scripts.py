@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,12 +88,75 @@ def test_pre_deploy_is_ready_only_for_a_patched_and_whole_tree(
         (("--numerics",), "verify-only --numerics"),
         (("--quick",), "verify-only --numerics --quick"),
         (("--checkpoint", "a b", "--root", "c d"), "--root c d verify-only --numerics --checkpoint a b"),
+        (("--accuracy", "--quick"), "verify-only|accuracy --device cpu --quick"),
+        (
+            ("--stress", "full", "--device", "cuda", "--compile-mode", "default", "--checkpoint", "a"),
+            "verify-only|stress --mode full --device cpu --device cuda --compile-mode default --checkpoint a",
+        ),
+        (
+            ("--numerics", "--accuracy", "--stress", "quick", "--root", "r"),
+            "--root r verify-only --numerics|--root r accuracy --device cpu|--root r stress --mode quick --device cpu",
+        ),
     ],
 )
 def test_pre_deploy_hands_over_its_options(
     pre_deploy: Callable[..., subprocess.CompletedProcess[str]], given: tuple[str, ...], passed: str
 ) -> None:
-    assert pre_deploy(*given, toto_patch='echo "$@"').stdout.splitlines()[0] == passed
+    *calls, last = pre_deploy(*given, toto_patch='echo "$@"').stdout.splitlines()
+    assert ("|".join(calls), last) == (passed, "pre-deploy: ready")
+
+
+PLANTED = {
+    "slow": ("answer = self._decode(", "__import__('time').sleep(0.25)", "stress", "min_speedup_eager"),
+    "recompiled": (
+        "answer = self._decode(",
+        "self.calls = [*getattr(self, 'calls', ()), 0]; "
+        "torch.compile(lambda x: x + 1, backend='eager', dynamic=False)(torch.zeros(len(self.calls)))",
+        "stress",
+        "recompilations",
+    ),
+    "inaccurate": (
+        "values = answer.values",
+        "answer.values.add_(answer.values.std(-1, keepdim=True))",
+        "stress",
+        "mae_delta",
+    ),
+    "not as accurate": (
+        "values = answer.values",
+        "answer.values.add_(answer.values.std(-1, keepdim=True))",
+        "accuracy",
+        "mae",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_pre_deploy_fails_where_a_patch_is_slow_or_recompiles_or_is_inaccurate(
+    name: str,
+    pre_deploy: Callable[..., subprocess.CompletedProcess[str]],
+    fresh_toto: Callable[[str, Path], Path],
+    tmp_path: Path,
+) -> None:
+    """The fault is in what the program itself writes, so that the record agrees with the bytes."""
+    before, line, check, told = PLANTED[name]
+    program = tmp_path / "program"
+    for folder in ("toto_patcher", "patches"):
+        shutil.copytree(REPOSITORY / folder, program / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    decoding = program / "patches" / "static_decoder" / "static_decoder" / "decoding.py"
+    planted = re.sub(rf"(?m)^( +)(?={re.escape(before)})", rf"\1{line}\n\1", decoding.read_text())
+    assert planted != decoding.read_text()
+    decoding.write_text(planted)
+    faulty = f'PYTHONPATH="{program}" exec "{sys.executable}" -m toto_patcher "$@"'
+    root = fresh_toto("0.2.0", tmp_path)
+    tool = executable(tmp_path / "tool", f"#!/bin/sh\n{faulty}\n")
+    subprocess.run(
+        [tool, "--root", root, "apply", "--profile", "full-graph"], check=True, capture_output=True, cwd=tmp_path
+    )
+    mode = "default" if name == "recompiled" else "eager"
+    asked = ("--accuracy", "--quick") if check == "accuracy" else ("--stress", "quick")
+    done = pre_deploy(*asked, "--compile-mode", mode, "--root", root, toto_patch=faulty)
+    assert (done.returncode, "pre-deploy: NOT READY" in done.stderr) == (5, True), done.stdout + done.stderr
+    assert told in done.stdout
 
 
 @pytest.mark.parametrize("status", [1, 2, 3, 4, 5, 130])
@@ -286,3 +350,31 @@ def test_benchmark_gpu_measures_the_trees_of_a_folder_in_their_order(tmp_path: P
     assert named(ablation) == ["upstream", "full-graph", "only-a", "upto-b"]
     assert f"{tmp_path}/out/full-graph-x.json" in rows and f"{tmp_path}/out/full-graph-x-ablation.json" in ablation
     assert rows[-2:] == ablation[-2:] == ["--shape", "tiny"]
+
+
+# apply_and_test.sh
+
+
+@pytest.mark.parametrize("failing", ["", "apply", "verify-only", "accuracy", "bench"])
+def test_apply_and_test_runs_all_checks_and_reverts_if_one_fails(failing: str, tmp_path: Path) -> None:
+    tool = 'echo "$*" >>"$CALLS"; echo "said of $*"; case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || exit 5 ;; esac'
+    executable(tmp_path / "bin" / "toto-patch", f"#!/bin/sh\n{tool}\n")
+    script = tmp_path / "deployed" / "scripts" / "apply_and_test.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "apply_and_test.sh", script)
+    calls, report = tmp_path / "calls", tmp_path / "out" / "report.md"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "CALLS": str(calls), "FAILING": failing}
+    done = subprocess.run(
+        ["bash", script, "--quick", "--profile", "full-graph", "--root", "r", "--report", "out"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    commands = [line.split()[2] for line in calls.read_text().splitlines()]
+    steps = ["apply", "verify-only", "accuracy", "bench"]
+    made = steps[: steps.index(failing) + 1] if failing else steps
+    assert commands == made + (["revert"] if failing in steps[1:] else [])
+    assert done.returncode == (5 if failing else 0), done.stderr
+    given = ["--root r apply --backup --profile full-graph", "--root r verify-only --numerics --quick"]
+    assert calls.read_text().splitlines()[:2] == given[: len(made)]
+    page = report.read_text()
+    assert all(f"said of --root r {step}" in page for step in made)
+    assert ("Passed." in page) == (not failing) and ("FAILED" in page) == (failing in steps[1:])
