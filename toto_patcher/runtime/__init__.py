@@ -9,8 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toto_patcher.runtime import compile_config
     from toto_patcher.runtime.forecast import Forecast
+    from toto_patcher.runtime.monitor import TotoMonitor
     from toto_patcher.runtime.pipeline import TotoPipeline
+    from toto_patcher.runtime.warmup import (
+        quick_warmup,
+        standard_warmup,
+        thorough_warmup,
+        verify_warmup_effectiveness,
+    )
 
 __all__ = [
     "Forecast",
@@ -22,7 +30,8 @@ __all__ = [
     "thorough_warmup",
     "verify_warmup_effectiveness",
 ]
-_PLACES = {"Forecast": "forecast", "TotoMonitor": "monitor", "TotoPipeline": "pipeline"}
+_MODULES = {"Forecast": "forecast", "TotoMonitor": "monitor", "TotoPipeline": "pipeline"}
+"""Where a name is defined, if that is not ``warmup``."""
 
 
 def __getattr__(name: str) -> Any:
@@ -30,7 +39,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "compile_config":
         return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'warmup')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'warmup')}"), name)
 
 
 def __dir__() -> list[str]:
