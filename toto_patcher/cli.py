@@ -12,16 +12,12 @@ from pathlib import Path
 import click
 
 from toto_patcher import __version__, invocation
-from toto_patcher.command_line.accuracy import accuracy
-from toto_patcher.command_line.bench import bench
-from toto_patcher.command_line.env import env
-from toto_patcher.command_line.recompilations import recompilations
-from toto_patcher.command_line.stress import stress
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
 @click.group(
     cls=ReportingGroup,
+    rooms=("accuracy", "bench", "env", "recompilations", "stress"),
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -192,10 +188,6 @@ def recover() -> None:
     from toto_patcher import commands
 
     invocation.done(commands.recover(invocation.settings().root))
-
-
-for command in (bench, accuracy, stress, recompilations, env):
-    cli.add_command(command)
 
 
 # Inside a git hook these name the repository of the caller; what is asked here is always the checkout's own.

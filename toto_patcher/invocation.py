@@ -95,7 +95,28 @@ def selection_options(command: F) -> F:
 
 
 class ReportingGroup(click.Group):
-    """A group whose every outcome goes through ``report`` and ends in one of the documented exit codes."""
+    """A group whose every outcome goes through ``report`` and ends in one of the documented exit codes.
+
+    Args:
+        rooms: names of commands that are each in a file of their own in ``command_line``, imported when asked for: to
+            declare the options of all would cost every command a tenth of its time.
+    """
+
+    def __init__(self, *args: Any, rooms: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.rooms = tuple(rooms)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, sorted."""
+        return sorted({*super().list_commands(ctx), *self.rooms})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, if there is one."""
+        if cmd_name in self.rooms and cmd_name not in self.commands:
+            from importlib import import_module
+
+            self.add_command(getattr(import_module(f"toto_patcher.command_line.{cmd_name}"), cmd_name))
+        return super().get_command(ctx, cmd_name)
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Runs a command and exits."""
