@@ -37,8 +37,6 @@ RECOMPILED = "torch.compile(lambda x: x + 1, backend='eager', dynamic=False)(tor
 BIASED = "found = type(found)(mean=found.mean, samples=found.samples + found.samples.std(dim=-1, keepdim=True))"
 NOT_FINITE = "found.samples[..., 0] = float('nan')"
 
-pytestmark = pytest.mark.xdist_group("stress")
-
 
 @pytest.fixture(scope="module")
 def full_graph(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,11 +14,18 @@ from filelock import FileLock
 from tests.equivalence.conftest import Pair, copy_model, planted
 from tests.equivalence.faults import FAULTS
 from tests.equivalence.mutations import Edit, Fault, NoMatchError, plant
-from tests.equivalence.pool import sweep
+from tests.equivalence.pool import Sweep, sweep
 from tests.equivalence.variants import REORDERED
 from toto_patcher.equivalence.report import LadderReport
 
 RELEASE = "0.2.0"
+KINDS = {
+    "cache-methods": ("cache", "attention"),
+    "teacher-forced": ("teacher",),
+    "cached-keys": ("teacher",),
+    "attention-layer": ("attention",),
+}
+"""Check -> the kinds of case that it rests on; a fault runs those of the check that is to catch it."""
 UNCHANGED, ORIGINAL, NOISY = "(no fault)", "(original)", "(another order)"
 
 
@@ -34,14 +41,16 @@ def reports(pair: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactor
     return found
 
 
-def _sweep(trees: Pair, folder: Path) -> dict[str, LadderReport]:
-    original, patched = trees
+def _sweep(pair: Pair, folder: Path) -> dict[str, LadderReport]:
+    original, patched = pair
     faulty = {fault.name: planted(fault, patched, folder / "trees" / fault.name) for fault in FAULTS}
     noisy = copy_model(patched, folder / "noisy")
     with (noisy / "toto/model/attention.py").open("a") as stream:
         stream.write(REORDERED)
     compiled = {fault.name for fault in FAULTS if fault.compiled}
-    return sweep(original, {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **faulty}, compiled, folder)
+    kinds = {fault.name: KINDS[fault.caught_by] for fault in FAULTS if not fault.compiled}
+    trees = {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **faulty}
+    return sweep(original, trees, compiled, folder, what=Sweep(kinds=kinds))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 LIMIT = 4
-torch.set_num_threads(1)
-torch._dynamo.config.recompile_limit = LIMIT
 
 SWITCH = True
 
@@ -86,6 +84,8 @@ def asks(x: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     """Calls them."""
     global SWITCH
+    torch.set_num_threads(1)
+    torch._dynamo.config.recompile_limit = LIMIT
 
     def call(function: Any, *calls: tuple[Any, ...], **options: Any) -> Any:
         compiled = torch.compile(function, backend="eager", **options)

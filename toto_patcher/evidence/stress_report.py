@@ -102,7 +102,7 @@ def _warnings(document: Document) -> Iterator[str]:
         )
     if edited := document["tree"]["edited"]:
         yield (
-            f"WARNING: {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} neither the release's nor a patch's. "
+            f"WARNING: {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not the release's. "
             "Such edits are in the original tree too, so what they do is not judged."
         )
 
