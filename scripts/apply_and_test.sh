@@ -54,10 +54,12 @@ step() {
   return "$status"
 }
 
-failed() { # failed STATUS NAME: puts the originals back, and ends
-  step "revert, since \"$2\" failed with status $1" toto revert || true
-  printf '\n**FAILED: %s (status %s).** The originals are back.\n' "$2" "$1" >>"$page"
-  echo "apply-and-test: FAILED: $2 (status $1); the originals are back; report: $page" >&2
+failed() { # failed STATUS NAME: puts the originals back, says whether that worked, and ends
+  local outcome="the originals are back"
+  step "revert, since \"$2\" failed with status $1" toto revert ||
+    outcome="and revert did not work, see above: THE TREE IS STILL PATCHED"
+  printf '\n**FAILED: %s (status %s)**; %s.\n' "$2" "$1" "$outcome" >>"$page"
+  echo "apply-and-test: FAILED: $2 (status $1); $outcome; report: $page" >&2
   exit "$1"
 }
 

@@ -355,9 +355,9 @@ def test_benchmark_gpu_measures_the_trees_of_a_folder_in_their_order(tmp_path: P
 # apply_and_test.sh
 
 
-@pytest.mark.parametrize("failing", ["", "apply", "verify-only", "accuracy", "bench"])
+@pytest.mark.parametrize("failing", ["", "apply", "verify-only", "accuracy", "bench", "bench|revert"])
 def test_apply_and_test_runs_all_checks_and_reverts_if_one_fails(failing: str, tmp_path: Path) -> None:
-    tool = 'echo "$*" >>"$CALLS"; echo "said of $*"; case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || exit 5 ;; esac'
+    tool = 'echo "$*" >>"$CALLS"; echo "said of $*"; [ -z "$FAILING" ] || ! echo "$*" | grep -Eq "$FAILING" || exit 5'
     executable(tmp_path / "bin" / "toto-patch", f"#!/bin/sh\n{tool}\n")
     script = tmp_path / "deployed" / "scripts" / "apply_and_test.sh"
     script.parent.mkdir(parents=True)
@@ -370,11 +370,14 @@ def test_apply_and_test_runs_all_checks_and_reverts_if_one_fails(failing: str, t
     )  # fmt: skip
     commands = [line.split()[2] for line in calls.read_text().splitlines()]
     steps = ["apply", "verify-only", "accuracy", "bench"]
-    made = steps[: steps.index(failing) + 1] if failing else steps
-    assert commands == made + (["revert"] if failing in steps[1:] else [])
+    step = failing.partition("|")[0]
+    made = steps[: steps.index(step) + 1] if failing else steps
+    assert commands == made + (["revert"] if step in steps[1:] else [])
     assert done.returncode == (5 if failing else 0), done.stderr
     given = ["--root r apply --backup --profile full-graph", "--root r verify-only --numerics --quick"]
     assert calls.read_text().splitlines()[:2] == given[: len(made)]
     page = report.read_text()
     assert all(f"said of --root r {step}" in page for step in made)
-    assert ("Passed." in page) == (not failing) and ("FAILED" in page) == (failing in steps[1:])
+    assert ("Passed." in page) == (not failing) and ("FAILED" in page) == (step in steps[1:])
+    assert ("the originals are back" in done.stderr) == (failing in steps[1:])
+    assert ("STILL PATCHED" in done.stderr and "STILL PATCHED" in page) == ("revert" in failing)

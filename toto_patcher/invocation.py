@@ -86,6 +86,13 @@ def _document(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return None if value in (None, "-") else Path(value)
 
 
+def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Adds options, shown in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def selection_options(command: F) -> F:
     """Adds --profile and --patch."""
     command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(

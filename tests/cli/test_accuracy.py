@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,25 +37,6 @@ def _damped(self, *arguments, **options):
 
 TimeWiseMultiheadAttention.forward = _damped
 """
-
-
-@pytest.fixture(scope="module")
-def checkpoint(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the tiny shape, made in a process of its own: it imports a Toto."""
-    import subprocess
-
-    folder = tmp_path_factory.mktemp("checkpoint")
-    code = """
-import sys, torch
-from pathlib import Path
-from toto_patcher.equivalence.models import TINY, write_checkpoint
-from toto_patcher.equivalence.tree import load
-with torch.device("meta"):
-    made = load(Path(sys.argv[1])).model(**TINY.config(), use_memory_efficient_attention=False)
-write_checkpoint(TINY, {name: tuple(value.shape) for name, value in made.state_dict().items()}, Path(sys.argv[2]))
-"""
-    subprocess.run([sys.executable, "-B", "-c", code, str(toto_release("0.2.0")), str(folder)], check=True)
-    return folder
 
 
 def plant(file: Path, fault: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,23 +44,6 @@ def full_graph(toto_release: Callable[[str], Path], tmp_path_factory: pytest.Tem
     done = run("apply", "--backup", "--profile", "full-graph", "--root", root, cwd=root.parent)
     assert done.returncode == 0, done.stderr
     return root
-
-
-@pytest.fixture(scope="module")
-def checkpoint(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the tiny shape, made in a process of its own: it imports a Toto."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    code = """
-import sys, torch
-from pathlib import Path
-from toto_patcher.equivalence.models import TINY, write_checkpoint
-from toto_patcher.equivalence.tree import load
-with torch.device("meta"):
-    made = load(Path(sys.argv[1])).model(**TINY.config(), use_memory_efficient_attention=False)
-write_checkpoint(TINY, {name: tuple(value.shape) for name, value in made.state_dict().items()}, Path(sys.argv[2]))
-"""
-    subprocess.run([sys.executable, "-B", "-c", code, str(toto_release("0.2.0")), str(folder)], check=True)
-    return folder
 
 
 def test_a_sound_tree_passes_with_report_plots_and_raw_document(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toto_patcher import invocation
-from toto_patcher.invocation import F, document_options
+from toto_patcher.invocation import F, document_options, with_options
 
 SERIES = ("taylor", "msft", "eurusd", "goog", "co2", "elnino", "sunspots", "nile")
 MODES = ("eager", "default", "reduce-overhead", "max-autotune")
@@ -59,9 +59,7 @@ def _options(command: F) -> F:
         click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
         click.option("--quick", is_flag=True, help="Three series, shorter contexts and horizons."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 @click.command()

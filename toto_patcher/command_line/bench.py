@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from toto_patcher import invocation
-from toto_patcher.invocation import F, document_options
+from toto_patcher.invocation import F, document_options, with_options
 
 WORKLOADS = ("trading", "observability", "long-horizon", "smoke")
 MODES = ("eager", "default", "reduce-overhead", "max-autotune")
@@ -66,9 +66,7 @@ def _options(command: F) -> F:
         ),
         click.option("--kernels/--no-kernels", default=True, help="Count and time what runs on the device."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 @click.command()
