@@ -73,6 +73,7 @@ class Case:
         level: multiplies the series.
         scale_exponent: the scaler's bound on how far a patch's scale may be from the context's, if not the model's own.
         groups: the id mask has several groups of variates.
+        real_ids: the id mask is of real numbers, as in upstream's README, and its groups differ in fractions.
         exogenous: known future variables, the last so many variates.
         labels: variate labels are enabled.
         use_cache: with or without the KV cache.
@@ -103,6 +104,7 @@ class Case:
     level: float = 1.0
     scale_exponent: float = 0.0
     groups: bool = False
+    real_ids: bool = False
     exogenous: int = 0
     labels: bool = False
     use_cache: bool = True

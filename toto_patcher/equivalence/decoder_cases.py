@@ -45,6 +45,7 @@ DECODER_CASES: tuple[Case, ...] = (
     _point("decoder-horizons", 1, 4, *_HORIZONS, groups=True, quick=True, base=True),
     _point("decoder-batches", 1, 3, *_BATCHES, gaps=True, quick=True),
     _point("decoder-variates", 1, 3, *_VARIATES, groups=True, quick=True),
+    _point("decoder-real-ids", 2, 4, *_CONTEXTS[:3], groups=True, real_ids=True, quick=True),
     _point("decoder-series", 2, 1, *_SERIES, quick=True),
     _point("decoder-weights", 1, 2, *_WEIGHTS, quick=True),
     _point("decoder-blank-start", 2, 3, Turn(_THREE, Length(6, 5)), blank=Length(3, 2), gaps=True, quick=True),

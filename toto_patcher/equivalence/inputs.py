@@ -25,7 +25,7 @@ class Inputs:
 
     series: npt.NDArray[np.float64]
     padding_mask: npt.NDArray[np.bool_]
-    id_mask: npt.NDArray[np.int32]
+    id_mask: npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
     @property
     def steps(self) -> int:
@@ -78,5 +78,6 @@ def make(case: Case, steps: int, context: int, salt: str = "", blank: int = 0) -
         mask[..., context:] = True
     mask[..., :blank] = False
     groups = (np.arange(case.variates) * 3 // max(case.variates, 3)) if case.groups else np.zeros(case.variates)
-    ids = np.broadcast_to(groups.astype(np.int32)[None, :, None], series.shape).copy()
+    numbers = (groups / 4).astype(np.float32) if case.real_ids else groups.astype(np.int32)
+    ids = np.broadcast_to(numbers[None, :, None], series.shape).copy()
     return Inputs(np.where(mask, series, 0.0), mask, ids)

@@ -35,7 +35,7 @@ class Request:
     Attributes:
         series: (B, V, T); its dtype is the result's.
         valid: which points count; same shape, boolean.
-        groups: group of each variate at each point; same shape.
+        groups: group of each variate at each point; same shape, integers or real numbers.
         patches: how many to forecast.
         samples: how many to draw, or ``None`` for the mean.
         samples_per_batch: how many upstream would draw at once; heeded where ``exact``.
@@ -138,6 +138,7 @@ class StaticDecoder:
             known=0 if request.future is None else request.future.shape[1],
             labels=getattr(self._backbone, "fusion", None) is not None,
             dtype=request.series.dtype,
+            ids=torch.float64 if request.groups.is_floating_point() else torch.int64,
             device=device,
             compute=mixed or model.weights.embed[0].dtype,
             settings=_settings(),

@@ -175,8 +175,10 @@ def _unusual_call(
         return "the series is not a tensor of two or three dimensions"
     if 0 in series.shape or inputs.padding_mask.shape != series.shape:
         return "the padding mask is not of the series' shape"
-    if inputs.id_mask is not None and (inputs.id_mask.shape != series.shape or inputs.id_mask.is_floating_point()):
-        return "the id mask is not of the series' shape, or not of integers"
+    if inputs.padding_mask.dtype != torch.bool:
+        return "the padding mask is not boolean"
+    if inputs.id_mask is not None and (inputs.id_mask.shape != series.shape or inputs.id_mask.is_complex()):
+        return "the id mask is not of the series' shape, or not of real numbers"
     weight = backbone.patch_embed.projection.weight
     if series.device != weight.device or series.device.type not in ("cpu", "cuda"):
         return f"the series is on {series.device}, the model on {weight.device}"

@@ -18,7 +18,7 @@ MOST_ROWS = 256
 
 @triton.jit
 def _kernel(
-    values, weight, bias, out, rows,
+    values, weight, bias, out, rows, stride,
     DIM: tl.constexpr, OUT: tl.constexpr, SPAN: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -34,7 +34,7 @@ def _kernel(
     summed = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in tl.range(0, SPAN, BLOCK, num_stages=STAGES):
         inner = part * SPAN + start + tl.arange(0, BLOCK)
-        left = tl.load(values + row[:, None] * DIM + inner[None, :], mask=real, other=0.0)
+        left = tl.load(values + row[:, None] * stride + inner[None, :], mask=real, other=0.0)
         matrix = tl.load(weight + source[:, None] * DIM + inner[None, :])
         summed = tl.dot(left, tl.trans(matrix), summed, input_precision=PRECISION)
     if part == 0:
@@ -55,13 +55,15 @@ def linear(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, heads
     """As ``layers.linear``, in parts: (parts, rows, outputs)."""
     rows, dim = values.shape
     outputs = weight.shape[0]
+    if values.stride(1) != 1:  # rows may lie apart, as where they are the values of one variate's attention
+        values = values.contiguous()
     tall, columns, block, parts, warps = _shape(rows, outputs, dim)
     block = min(block, 64 if dim % 128 else 128)
     while dim % (parts * block):
         parts -= 1
     out = torch.empty(parts, rows, outputs, device=values.device, dtype=values.dtype)
     _kernel[(outputs // columns, parts, triton.cdiv(rows, tall))](
-        values, weight, bias, out, rows,
+        values, weight, bias, out, rows, values.stride(0),
         dim, outputs, dim // parts, heads_count, tall, columns, block, 4, precision(), num_warps=warps,
     )  # fmt: skip
     return out
@@ -73,12 +75,13 @@ def project(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, head
 
 
 def usable(values: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether this is faster than the library, and can be computed: few rows of float32, whole tiles."""
+    """Whether this is faster than the library, and can be computed: few rows of float32, whole tiles, rows in a piece."""
     rows, wide = values.shape[0], weight.shape[0] >= 4096 and weight.shape[1] < 2048
     return (
         rows <= (32 if wide else MOST_ROWS)
         and values.dtype == weight.dtype == torch.float32
         and values.shape[1] % 64 == 0
         and weight.shape[0] % 64 == 0
+        and weight.is_contiguous()
         and not torch.is_autocast_enabled(values.device.type)
     )

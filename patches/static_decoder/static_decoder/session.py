@@ -33,6 +33,7 @@ class Shape:
         known: variates whose future is known.
         labels: a variate label stands before the context.
         dtype: of series and forecast.
+        ids: dtype of the groups' numbers.
         device: where everything is.
         compute: dtype of the transformer: another one under autocast.
         settings: of torch, that results depend on.
@@ -47,6 +48,7 @@ class Shape:
     known: int
     labels: bool
     dtype: torch.dtype
+    ids: torch.dtype
     device: torch.device
     compute: torch.dtype
     settings: tuple[Any, ...]
@@ -71,7 +73,7 @@ class Session:
         series = (batch, variates, shape.context * patch)
         self._series = zeros(series, dtype=shape.dtype)
         self._valid = zeros(series, dtype=torch.bool)
-        self._ids = zeros(series, dtype=torch.int64)
+        self._ids = zeros(series, dtype=shape.ids)
         self._last, self._length, self._slot = (zeros(1, dtype=torch.int64) for _ in range(3))
         self._mask = zeros((shape.samples * batch, 1, variates, variates), dtype=torch.bool)
         self._out = zeros((capacity + 1, shape.samples, batch, variates, patch), dtype=shape.dtype)
