@@ -36,8 +36,10 @@ TARGETS = (
 
 
 def load(folder: Path, name: str = TARGETS[0].name) -> Documents:
-    """The benchmark documents of a page by file name, in order."""
-    return {path.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))}
+    """The benchmark documents of a page by file name: those of GPUs first, otherwise by name."""
+    found = [(path, json.loads(path.read_text())) for path in folder.glob(f"{name}*.json")]
+    found.sort(key=lambda each: (each[1]["settings"]["device"] != "cuda", each[0].stem))
+    return {path.name: document for path, document in found}
 
 
 def texts(folder: Path, target: Target) -> dict[Path, str | None]:
