@@ -5,8 +5,8 @@
 #                         [--device D] [--root DIR]
 # Exits 0 when ready; otherwise with toto-patch's status (1 not patched, 2 usage, 3 drift, 4 I/O, 5 outside the limits) and
 # the reason. Writes nothing into the tree. --numerics is the equivalence ladder; --quick shortens it and implies it, as
-# does --checkpoint without --accuracy or --stress. MODE is quick, full or production-check; its report is written to
-# compile_stress/ in the current folder. All but the first check need torch.
+# does --checkpoint without --accuracy or --stress. --device (cpu) is where all of them run. MODE is quick, full or
+# production-check; its report is written to compile_stress/ in the current folder. All but the first check need torch.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -16,7 +16,7 @@ usage() {
   exit 2
 }
 
-root=() numerics="" quick=() accuracy="" stress="" checkpoint=() forecasts=(--device cpu)
+root=() numerics="" quick=() accuracy="" stress="" checkpoint=() device=cpu forecasts=()
 while [ $# -gt 0 ]; do
   case $1 in
     --numerics) numerics=yes ;;
@@ -27,7 +27,8 @@ while [ $# -gt 0 ]; do
       case $1 in
         --stress) stress=$2 ;;
         --checkpoint) checkpoint=(--checkpoint "$2") ;;
-        --device | --compile-mode) forecasts+=("$1" "$2") ;; # of two devices the last one counts
+        --device) device=$2 ;;
+        --compile-mode) forecasts=("$1" "$2") ;;
         --root) root=(--root "$2") ;;
       esac
       shift
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ -z "$accuracy$stress" ] && [ $((${#quick[@]} + ${#checkpoint[@]})) -gt 0 ]; then numerics=yes; fi
+forecasts+=(--device "$device")
 
 # The project's own .venv if this is its repository, else what is installed.
 toto_patch=$repository/.venv/bin/toto-patch
@@ -63,7 +65,7 @@ check() {
 }
 
 ladder=()
-if [ -n "$numerics" ]; then ladder=(--numerics ${quick[@]+"${quick[@]}"} ${checkpoint[@]+"${checkpoint[@]}"}); fi
+if [ -n "$numerics" ]; then ladder=(--numerics --device "$device" ${quick[@]+"${quick[@]}"} ${checkpoint[@]+"${checkpoint[@]}"}); fi
 check "the patched outputs differ from the original's" verify-only ${ladder[@]+"${ladder[@]}"}
 if [ -n "$accuracy" ]; then
   check "the patched forecasts are not as accurate as the original's" accuracy "${forecasts[@]}" ${quick[@]+"${quick[@]}"} \

@@ -12,6 +12,12 @@ command -v git >/dev/null || die 2 "the tests need git: apt-get install git"
 command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
   die 2 "torch.compile needs a C compiler: apt-get install g++"
 ensure_venv test
+# Triton's interpreter runs the GPU's kernels. Aside, where torch does not see it: the other tests run as without.
+if [ "$(uname -s)" = Linux ] && ! [ -d .venv/triton ]; then
+  say "installing Triton into .venv/triton"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton.part 'triton>=3.6,<4'
+  mv .venv/triton.part .venv/triton
+fi
 
 # What the tests start must find the tools of .venv, and nobody's settings.
 PATH="$PWD/.venv/bin:$PATH"

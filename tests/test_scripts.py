@@ -85,17 +85,18 @@ def test_pre_deploy_is_ready_only_for_a_patched_and_whole_tree(
     ("given", "passed"),
     [
         ((), "verify-only"),
-        (("--numerics",), "verify-only --numerics"),
-        (("--quick",), "verify-only --numerics --quick"),
-        (("--checkpoint", "a b", "--root", "c d"), "--root c d verify-only --numerics --checkpoint a b"),
+        (("--numerics",), "verify-only --numerics --device cpu"),
+        (("--quick", "--device", "cuda"), "verify-only --numerics --device cuda --quick"),
+        (("--checkpoint", "a b", "--root", "c d"), "--root c d verify-only --numerics --device cpu --checkpoint a b"),
         (("--accuracy", "--quick"), "verify-only|accuracy --device cpu --quick"),
         (
             ("--stress", "full", "--device", "cuda", "--compile-mode", "default", "--checkpoint", "a"),
-            "verify-only|stress --mode full --device cpu --device cuda --compile-mode default --checkpoint a",
+            "verify-only|stress --mode full --compile-mode default --device cuda --checkpoint a",
         ),
         (
             ("--numerics", "--accuracy", "--stress", "quick", "--root", "r"),
-            "--root r verify-only --numerics|--root r accuracy --device cpu|--root r stress --mode quick --device cpu",
+            "--root r verify-only --numerics --device cpu|--root r accuracy --device cpu|"
+            "--root r stress --mode quick --device cpu",
         ),
     ],
 )

@@ -151,15 +151,17 @@ def apply(
 @click.option("--numerics", is_flag=True, help="Also prove that the outputs did not change (needs torch).")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="DIR", help="Prove it on this checkpoint.")
 @click.option("--quick", is_flag=True, help="The short ladder.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [default: cpu]")
 @global_options
-def verify_only(numerics: bool, checkpoint: Path | None, quick: bool) -> None:
+def verify_only(numerics: bool, checkpoint: Path | None, quick: bool, device: str | None) -> None:
     """Check that the tree is patched and whole; write nothing."""
-    if (checkpoint or quick) and not numerics:
-        raise click.UsageError("--checkpoint and --quick belong to --numerics.")
+    if (checkpoint or quick or device) and not numerics:
+        raise click.UsageError("--checkpoint, --quick and --device belong to --numerics.")
     from toto_patcher import inspection
 
+    proof = inspection.Proof(quick, checkpoint, device or "cpu") if numerics else None
     with invocation.progress() as progress:
-        result = inspection.verify(invocation.settings().root, numerics, checkpoint, quick, progress)
+        result = inspection.verify(invocation.settings().root, proof, progress)
     invocation.done(result)
 
 

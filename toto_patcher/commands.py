@@ -68,9 +68,9 @@ def apply(
         recovered=recovered,
     )
     if verify:
-        from toto_patcher.inspection import prove
+        from toto_patcher.inspection import Proof, prove
 
-        ladder = prove(plan, None, quick, progress)
+        ladder = prove(plan, Proof(quick=quick), progress)
         result = replace(result, ladder=ladder, exit_code=0 if ladder["passed"] else 5)
         if result.exit_code:
             return result

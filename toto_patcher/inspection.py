@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +76,23 @@ def status(root: Path | None) -> r.StatusResult:
     )
 
 
-def verify(
-    root: Path | None, numerics: bool, checkpoint: Path | None, quick: bool, progress: Progress
-) -> r.VerifyResult:
-    """Is the tree patched and whole? With ``numerics``: does it compute what the original computes?
+@dataclass(frozen=True)
+class Proof:
+    """How the outputs are compared.
+
+    Attributes:
+        quick: the short ladder.
+        checkpoint: a folder with weights in place of made-up ones.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    quick: bool = False
+    checkpoint: Path | None = None
+    device: str = "cpu"
+
+
+def verify(root: Path | None, proof: Proof | None, progress: Progress) -> r.VerifyResult:
+    """Is the tree patched and whole? With a proof: does it compute what the original computes?
 
     Raises:
         UnknownSourceError: it is not patched and could not be.
@@ -98,8 +111,8 @@ def verify(
         checks += _structure_checks(workspace)
         if not all(check.passed for check in checks):
             verdict = "drifted"
-        elif numerics:
-            ladder = _numerics(workspace, checkpoint, quick, progress)
+        elif proof is not None:
+            ladder = prove(_plan_again(workspace), proof, progress)
             verdict = "patched" if ladder["passed"] else "outputs-differ"
     codes: dict[str, int] = {"patched": 0, "not-patched": 1, "half-patched": 3, "drifted": 3, "outputs-differ": 5}
     return r.VerifyResult(
@@ -115,7 +128,7 @@ def verify(
     )
 
 
-def prove(plan: Plan, checkpoint: Path | None, quick: bool, progress: Progress) -> dict[str, Any]:
+def prove(plan: Plan, proof: Proof, progress: Progress) -> dict[str, Any]:
     """Runs the ladder on a plan's original against its patched sources, in temporary folders."""
     from toto_patcher.equivalence import ladder
 
@@ -124,7 +137,7 @@ def prove(plan: Plan, checkpoint: Path | None, quick: bool, progress: Progress) 
 
     expected = [change.path for change in plan.changes if change.pristine != change.after]
     with ws.two_trees(plan) as (original, patched):
-        found = ladder.run(original, patched, quick=quick, checkpoint=checkpoint, progress=step, expected=expected)
+        found = ladder.run(original, patched, progress=step, expected=expected, **vars(proof))
     return found.to_dict()
 
 
@@ -203,10 +216,6 @@ def _plan_again(workspace: ws.Workspace) -> Plan:
     assert workspace.state is not None
     _, selection = ws.select(None, workspace.state.patches)
     return ws.plan(workspace, selection, workspace.state.profile)
-
-
-def _numerics(workspace: ws.Workspace, checkpoint: Path | None, quick: bool, progress: Progress) -> dict[str, Any]:
-    return prove(_plan_again(workspace), checkpoint, quick, progress)
 
 
 def _describe(patch: Patch, found: tuple[str, ...] = ()) -> r.PatchInfo:

@@ -66,6 +66,13 @@ def test_the_profile_full_graph_is_proved_with_all_its_checks(toto: Path, toto_p
     assert names >= {"decoded/tiny", "same-seed/tiny/float32", "fast-sampler/tiny/float32", "breaks/tiny"}
 
 
+def test_a_device_that_is_not_there_is_2(patched: Path, toto_patch: Run) -> None:
+    done = toto_patch(*QUICK, "--device", "cuda", "--root", patched, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "torch finds no GPU" in done.stderr
+    assert toto_patch("verify-only", "--device", "cpu", "--root", patched).returncode == 2
+
+
 @pytest.fixture(scope="module")
 def checkpoint(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the published checkpoint's, of the tiny shape. Read-only."""

@@ -37,6 +37,7 @@ _DECODER = (
     _in("decoder", "bucket", "bucket-one-too-small", "size >= count", "size >= count - 1"),
     _in("decoder", "StaticDecoder._session", "capacity-not-grown", "session.capacity < needed", "False"),
     _in("decoder", "StaticDecoder._session", "capacity-one-short", "request.patches - 1", "request.patches - 2"),
+    _in("decoder", "StaticDecoder._session", "real-groups-cut", "request.groups.is_floating_point()", "False"),
     _in("decoder", "StaticDecoder._session", "labels-unknown", "A is not None", "False"),
     _in("decoder", "StaticDecoder._session", "future-unknown", "request.future.shape[1]", "0"),
     _in(

@@ -25,7 +25,7 @@ class Inputs:
 
     series: npt.NDArray[np.float64]
     padding_mask: npt.NDArray[np.bool_]
-    id_mask: npt.NDArray[np.int32] | npt.NDArray[np.float32]
+    id_mask: npt.NDArray[np.int32 | np.float32]
 
     @property
     def steps(self) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from toto_patcher.equivalence.cases import Case, select
 from toto_patcher.equivalence.children import Child
+from toto_patcher.equivalence.device import best as best_device
 from toto_patcher.equivalence.report import Check, LadderReport
 from toto_patcher.equivalence.worker import Job
 from toto_patcher.errors import UsageError
@@ -37,7 +38,7 @@ def run(
     progress: Progress | None = None,
     expected: Collection[PurePosixPath] | None = None,
     compiled: bool = True,
-    mode: str = "default",
+    mode: str | None = None,
     backend: str | None = None,
     device: str = "cpu",
 ) -> LadderReport:
@@ -51,23 +52,24 @@ def run(
         progress: called after each run of a case.
         expected: the files in which the trees must differ; without it any difference is accepted and listed.
         compiled: whether to run the compiled model too.
-        mode: of ``torch.compile``, for Inductor.
-        backend: of ``torch.compile``. By default Inductor; the quick run captures the same graphs and counts the same
-            recompilations, but runs the graphs as they are, for generating their code takes longer than all the rest.
-        device: where to run.
+        mode: of ``torch.compile``, for Inductor; by default ``reduce-overhead`` on a GPU, ``default`` elsewhere.
+        backend: of ``torch.compile``. By default Inductor; the quick run on a CPU captures the same graphs and counts
+            the same recompilations, but runs them as they are: generating their code takes longer than all the rest.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
-        UsageError: torch is not installed, or the checkpoint is not there or cannot be loaded.
+        UsageError: torch is not installed, there is no such device, or the checkpoint is not there or cannot be loaded.
         RefusedError: the original itself does not run, so there is nothing to compare with.
     """
-    _require_runtime(checkpoint)
+    _require_runtime(checkpoint, device)
     from toto_patcher.equivalence import origins, verdicts
 
     started = time.monotonic()
     shapes = [CHECKPOINT] if checkpoint else ["tiny"] if quick else ["tiny", "base"]
     with tempfile.TemporaryDirectory(prefix="toto-patch-ladder-") as name:
         folder = Path(name)
-        compiler = (backend or ("eager" if quick else "inductor"), mode)
+        usual = "eager" if quick and device == "cpu" else "inductor"
+        compiler = (backend or usual, mode or ("default" if device == "cpu" else "reduce-overhead"))
         plan = _Plan(
             folder,
             shapes,
@@ -105,13 +107,15 @@ def run(
 _FITTING = "Give a checkpoint of Toto 1.0 that this release of Toto loads, complete and as it was saved."
 
 
-def _require_runtime(checkpoint: Path | None) -> None:
+def _require_runtime(checkpoint: Path | None, device: str) -> None:
     for package in ("torch", "numpy"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"the numerical checks need {package}, which is not installed",
                 hint="Install the extra `runtime`: pip install '.[runtime]' in a clone of toto-patch",
             )
+    if device != "cpu" and best_device() == "cpu":
+        raise UsageError("torch finds no GPU", hint="Without --device the checks run on the CPU.")
     if checkpoint is not None:
         for name in ("config.json", "model.safetensors"):
             if not (checkpoint / name).is_file():

@@ -29,9 +29,7 @@ def fastest(rows: Sequence[Row], workload: str, *, compiled: bool) -> Row | None
     mine = [
         row
         for row in rows
-        if row["tree"] == CANDIDATE
-        and row["workload"] == workload
-        and (row["mode"] != "eager") is compiled
+        if row["tree"] == CANDIDATE and row["workload"] == workload and (row["mode"] != "eager") is compiled
     ]
     return min(mine, key=lambda row: summarize(row["ms"]).median, default=None)
 

@@ -130,13 +130,14 @@ def _not_patched(workspace: ws.Workspace, request: Request) -> r.StressResult:
 
 
 def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progress: Progress) -> dict[str, Any]:
+    from toto_patcher.equivalence.device import best as best_device
     from toto_patcher.equivalence.models import checkpoint_fingerprints
     from toto_patcher.evidence import accuracy_document, benchmark_run, stress_run, stress_verdict
     from toto_patcher.patching.checkout import Checkout
     from toto_patcher.runtime import checkpoints
 
     checkpoint = checkpoints.find(request.checkpoint).resolve()
-    device = request.device or _best_device()
+    device = request.device or best_device()
     settings = _settings(request, checkpoint, device, mae_delta)
     windows = _windows(settings, request.windows)
     modes = tuple(dict.fromkeys(request.compile_mode)) or _usual_modes(workspace, device)
@@ -184,16 +185,6 @@ def _usual_modes(workspace: ws.Workspace, device: str) -> tuple[str, ...]:
     if workspace.state is not None and workspace.state.profile == "eager":
         return ("eager",)
     return ("eager", "default", *(("reduce-overhead",) if device == "cuda" else ()))
-
-
-def _best_device() -> str:
-    """Asks another process, for this one is to hold neither torch nor a piece of the device."""
-    import subprocess
-    import sys
-
-    code = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="/")
-    return done.stdout.strip() or "cpu"
 
 
 def _settings(request: Request, checkpoint: Path, device: str, mae_delta: float) -> Settings:

@@ -75,7 +75,7 @@ def project(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, head
 
 
 def usable(values: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether this is faster than the library, and can be computed: few rows of float32, whole tiles, rows in a piece."""
+    """Whether this is faster than the library, and can be computed: few rows of float32, whole tiles, whole weights."""
     rows, wide = values.shape[0], weight.shape[0] >= 4096 and weight.shape[1] < 2048
     return (
         rows <= (32 if wide else MOST_ROWS)
