@@ -164,8 +164,8 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 def _settings() -> tuple[Any, ...]:
     """What a recorded graph or compiled code depends on beyond shapes."""
-    return (
-        torch.get_float32_matmul_precision(),
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.are_deterministic_algorithms_enabled(),
-    )
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cuda, mkldnn = torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
+    if hasattr(cuda, "fp32_precision"):  # from torch 2.9; where this was set, reading the older settings is an error
+        return cuda.fp32_precision, getattr(mkldnn, "fp32_precision", None), deterministic
+    return torch.get_float32_matmul_precision(), cuda.allow_tf32, deterministic

@@ -176,7 +176,10 @@ def _block(tokens: int, width: int, dtype: torch.dtype) -> int:
 
 def precision() -> str:
     """How products of float32 are computed: as torch's own are."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # from torch 2.9; where this was set, reading the older setting is an error
+        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
+    return "tf32" if matmul.allow_tf32 else "ieee"
 
 
 def usable(dtype: torch.dtype, width: int) -> bool:
