@@ -128,6 +128,9 @@ class StaticDecoder:
             samples = bucket(-(-request.samples // rounds))
         device = request.series.device
         mixed = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        compute = model.weights.embed[0].dtype
+        if mixed is not None and compute != torch.float64:  # autocast leaves float64 as it is
+            compute = mixed
         shape = Shape(
             batch=batch,
             variates=variates,
@@ -140,7 +143,7 @@ class StaticDecoder:
             dtype=request.series.dtype,
             ids=torch.float64 if request.groups.is_floating_point() else torch.int64,
             device=device,
-            compute=mixed or model.weights.embed[0].dtype,
+            compute=compute,
             settings=_settings(),
         )
         needed = request.patches - 1
