@@ -128,6 +128,9 @@ class StaticDecoder:
             samples = bucket(-(-request.samples // rounds))
         device = request.series.device
         mixed = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        compute = model.weights.embed[0].dtype
+        if mixed is not None and compute != torch.float64:  # autocast leaves float64 as it is
+            compute = mixed
         shape = Shape(
             batch=batch,
             variates=variates,
@@ -140,7 +143,7 @@ class StaticDecoder:
             dtype=request.series.dtype,
             ids=torch.float64 if request.groups.is_floating_point() else torch.int64,
             device=device,
-            compute=mixed or model.weights.embed[0].dtype,
+            compute=compute,
             settings=_settings(),
         )
         needed = request.patches - 1
@@ -164,8 +167,8 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 def _settings() -> tuple[Any, ...]:
     """What a recorded graph or compiled code depends on beyond shapes."""
-    return (
-        torch.get_float32_matmul_precision(),
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.are_deterministic_algorithms_enabled(),
-    )
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cuda, mkldnn = torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
+    if hasattr(cuda, "fp32_precision"):  # from torch 2.9; where this was set, reading the older settings is an error
+        return cuda.fp32_precision, getattr(mkldnn, "fp32_precision", None), deterministic
+    return torch.get_float32_matmul_precision(), cuda.allow_tf32, deterministic

@@ -8,6 +8,9 @@ import triton.language as tl
 
 from .rotary import Rotary
 
+MOST_BYTES = 16384
+"""Of a tile of keys or values: several of them must fit into shared memory, of which some GPUs have 64 KiB."""
+
 
 @triton.jit
 def _summed(base, offset, mask, PARTS: tl.constexpr, stride):
@@ -76,10 +79,11 @@ def attend_context(qkv: torch.Tensor, rotary: Rotary, series: int) -> tuple[torc
     out = torch.empty(rows, heads * width, device=qkv.device, dtype=qkv.dtype)
     keys = torch.empty(series, heads, tokens, width, device=qkv.device, dtype=qkv.dtype)
     values = torch.empty_like(keys)
-    block = min(64, max(16, triton.next_power_of_2(tokens)))
+    block = _block(tokens, width, qkv.dtype)
     _context_kernel[(series * heads, triton.cdiv(tokens, block))](
         qkv, *rotary, out, keys, values, tokens, qkv.stride(0),
-        parts, heads, width, block, tokens <= block, width**-0.5, precision(), num_warps=4,
+        parts, heads, width, block, tokens <= block, width**-0.5, precision(),
+        num_warps=4, num_stages=1,  # more would keep tiles of every part in shared memory
     )  # fmt: skip
     return out, keys, values
 
@@ -157,7 +161,7 @@ def attend_step(
     parts, rows, _, heads, width = qkv.shape
     series, tokens, samples = context[0].shape[0], context[0].shape[2], past[0].shape[1]
     out = torch.empty(rows, heads * width, device=qkv.device, dtype=past[0].dtype)
-    tall, block = 16, min(64, max(16, triton.next_power_of_2(tokens)))
+    tall, block = 16, _block(tokens, width, out.dtype)
     _step_kernel[(series * heads, triton.cdiv(samples, tall))](
         qkv, *rotary, *context, length, *past, slot, out, samples, series, tokens, qkv.stride(0),
         parts, heads, width, tall, block, width**-0.5, precision(), num_warps=2,
@@ -165,11 +169,20 @@ def attend_step(
     return out
 
 
+def _block(tokens: int, width: int, dtype: torch.dtype) -> int:
+    """Tokens of a tile: no more than there are, and few enough for the shared memory of any GPU."""
+    return max(16, min(64, triton.next_power_of_2(tokens), MOST_BYTES // (width * dtype.itemsize)))
+
+
 def precision() -> str:
     """How products of float32 are computed: as torch's own are."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # from torch 2.9; where this was set, reading the older setting is an error
+        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
+    return "tf32" if matmul.allow_tf32 else "ieee"
 
 
 def usable(dtype: torch.dtype, width: int) -> bool:
     """Whether these kernels can run: tensor cores take heads whose width is a power of two, and no float64."""
-    return dtype != torch.float64 and width >= 16 and width & (width - 1) == 0
+    fits = 16 * width * dtype.itemsize <= MOST_BYTES
+    return dtype != torch.float64 and width >= 16 and width & (width - 1) == 0 and fits

@@ -63,7 +63,7 @@ def linear(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, heads
         parts -= 1
     out = torch.empty(parts, rows, outputs, device=values.device, dtype=values.dtype)
     _kernel[(outputs // columns, parts, triton.cdiv(rows, tall))](
-        values, weight, bias, out, rows, values.stride(0),
+        values, weight, bias.contiguous(), out, rows, values.stride(0),
         dim, outputs, dim // parts, heads_count, tall, columns, block, 4, precision(), num_warps=warps,
     )  # fmt: skip
     return out

@@ -46,6 +46,8 @@ def unsupported(backbone: Any) -> str | None:
             return f"{name or 'the model'} has a hook"
     if any(parameter.is_meta for parameter in backbone.parameters()):
         return "the model has no weights yet"
+    if any(type(parameter) is not torch.nn.Parameter for parameter in backbone.parameters()):
+        return "a weight is not a plain tensor"  # quantised or spread over devices: kernels read memory it has not
     if any(parameter.is_inference() for parameter in backbone.parameters()):
         return "the weights were made in inference mode, where changes to them cannot be seen"
     if len({(parameter.device, parameter.dtype) for parameter in backbone.parameters()}) != 1:
