@@ -33,7 +33,6 @@ def environment(project: Path) -> dict[str, str]:
         **kept,
         "PATH": f"{project / 'bin'}:{kept['PATH']}",
         "PYTHONPATH": os.pathsep.join(paths),
-        "TORCHINDUCTOR_CACHE_DIR": str(project / "cache"),
     }
 
 

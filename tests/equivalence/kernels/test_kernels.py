@@ -23,6 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PACKAGE = "static_decoder"
 BOUND = 4.0
 """Times the error of the plain code. Seen: up to 1.4; with a fault planted, thousands."""
+SMALLEST = 99 * 1024
+"""Bytes of shared memory that a program may ask for on GPUs of compute capability 8.6, 8.9 and 12.0; others have more."""
 FORECASTS = Sweep(eager=by_name(["point-at-patch", "decoder-series"]), compiled=(), decoder=True)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are no wheels of Triton for it")
@@ -73,6 +75,15 @@ def test_kernels_compute_what_the_plain_code_says(ratios: dict[str, dict[str, fl
 def test_a_fault_in_a_kernel_is_caught(ratios: dict[str, dict[str, float | None]], fault: Fault) -> None:
     wrong = _wrong(ratios[fault.name])
     assert any(name.startswith(fault.caught_by) for name in wrong), ratios[fault.name]
+
+
+def test_contexts_of_more_than_one_tile_fit_into_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET")
+    command = [sys.executable, "-m", "tests.equivalence.kernels.fitting", str(REPOSITORY / "patches" / PACKAGE)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    shared = json.loads(done.stdout.splitlines()[-1])
+    assert all(0 < size <= SMALLEST for size in shared.values()), shared
 
 
 def test_forecasts_of_one_variate_through_the_kernels_are_upstreams(pair: Callable[..., Pair], tmp_path: Path) -> None:
