@@ -24,7 +24,7 @@ PACKAGE = "static_decoder"
 BOUND = 4.0
 """Times the error of the plain code. Seen: up to 1.4; with a fault planted, thousands."""
 SMALLEST = 99 * 1024
-"""Bytes of shared memory that a program may ask for on GPUs of compute capability 8.6, 8.9 and 12.0; others have more."""
+"""Bytes of shared memory that a program gets on GPUs of compute capability 8.6, 8.9 and 12.0; others have more."""
 FORECASTS = Sweep(eager=by_name(["point-at-patch", "decoder-series"]), compiled=(), decoder=True)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are no wheels of Triton for it")
