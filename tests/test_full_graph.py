@@ -150,6 +150,7 @@ def test_what_the_decoder_does_not_know_is_left_to_upstream(
         "replaced": "TotoForecaster.generate_mean was replaced",
         "other_gate": "layers.0.mlp.1 is Gate",
         "part_in_training": "the model is in training mode",
+        "of_another_class": "a weight is not a plain tensor",
     }
     found = ask(full, "left_to_upstream")
     assert {name: case["told"] for name, case in found.items()} == {
@@ -157,6 +158,24 @@ def test_what_the_decoder_does_not_know_is_left_to_upstream(
     }
     for case in found.values():
         require_close(case["mean"], original["mean"])
+
+
+def test_masks_as_in_upstreams_readme_are_decoded_and_numbers_for_padding_are_not(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    found = ask(full, "masks")
+    assert [found[name]["told"] for name in ("readme", "numbers")] == [[], ["the padding mask is not boolean"]]
+    for case in found.values():
+        require_close(case["mean"], original["mean"])
+
+
+def test_precision_may_be_set_either_way_and_float64_stays(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    found = ask(full, "precisions")
+    assert found["told"] == []
+    for name in ("newer", "wide"):
+        require_close(found[name], original["mean"])
 
 
 def test_two_threads_on_one_forecaster_both_get_the_mean(

@@ -185,7 +185,11 @@ def left_to_upstream(tree: Any) -> Any:
         forecaster.model.transformer.layers[0].mlp.train()
         forecaster.model.transformer.layers[0].mlp[3].p = 0.0
 
-    for change in (hooked, replaced, other_gate, part_in_training):
+    def of_another_class(forecaster: Any) -> None:
+        attention = forecaster.model.transformer.layers[0].attention
+        attention.wO.weight = type("Weight", (torch.nn.Parameter,), {})(attention.wO.weight.data)
+
+    for change in (hooked, replaced, other_gate, part_in_training, of_another_class):
         forecaster = _forecaster(tree)
         for when in ("before", "after a forecast"):
             if when != "before":
@@ -194,6 +198,39 @@ def left_to_upstream(tree: Any) -> Any:
             change(forecaster)
             found[f"{change.__name__}, {when}"] = {"mean": _mean(tree, forecaster), "told": _told(forecaster)}
     return found
+
+
+def masks(tree: Any) -> Any:
+    """Masks of other dtypes: those of upstream's README, and a padding mask of numbers."""
+    series = tree.series(50, 3)
+    readme = series._replace(id_mask=torch.zeros_like(series.series))
+    numbers = series._replace(padding_mask=series.padding_mask.float())
+    found = {}
+    for name, given in {"readme": readme, "numbers": numbers}.items():
+        forecaster = _forecaster(tree)
+        mean = forecaster.forecast(given, 40).mean.flatten().tolist()
+        found[name] = {"mean": mean, "told": _told(forecaster)}
+    return found
+
+
+def precisions(tree: Any) -> Any:
+    """Precision of products set as newer torch wants it, and a float64 model in a caller's autocast."""
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, "fp32_precision", None)
+    try:
+        if before is not None:
+            matmul.fp32_precision = "tf32"
+        newer = _mean(tree, _forecaster(tree))
+    finally:
+        if before is not None:
+            matmul.fp32_precision = before
+    model = tree.model().double()
+    series = tree.series(50, 3)
+    series = series._replace(series=series.series.double())
+    forecaster = _forecaster(tree, model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wide = forecaster.forecast(series, 40).mean.flatten().tolist()
+    return {"newer": newer, "wide": wide, "told": _told(forecaster)}
 
 
 def two_threads(tree: Any) -> Any:

@@ -46,7 +46,7 @@ def _double(values: Any) -> Any:
 def _products(package: Package) -> Iterator[tuple[str, float]]:
     for rows, (dim, outputs), apart in product((1, 6, 40), ((64, 192), (192, 64), (1536, 128)), (False, True)):
         values = torch.randn(rows, 3, dim)[:, 2] if apart else torch.randn(rows, dim)
-        weight, bias = torch.randn(outputs, dim), torch.randn(outputs)
+        weight, bias = torch.randn(outputs, dim), torch.randn(outputs, 2)[:, 0]
         assert package.products.usable(values, weight)
         exact = package.layers.linear(*_double((values, weight, bias)))
         plain = package.layers.linear(values, weight, bias)

@@ -19,6 +19,7 @@ HIDDEN = "tl.where((other < length)[None, :], scores, float('-inf'))"
 
 KERNEL_FAULTS = (
     _in("products", "_kernel", "rows-taken-for-whole", LEFT, LEFT.replace("stride", "DIM"), "linear 6x64x192 apart"),
+    _in("products", "linear", "bias-taken-for-whole", "bias.contiguous()", "bias", "linear 6x64x192"),
     _in("products", "_kernel", "bias-in-every-part", "part == 0", "part >= 0", "linear 6x192x64"),
     _in("products", "_kernel", "heads-stay-innermost", SOURCE, "column", "linear by heads 6x64x192"),
     _in("products", "_kernel", "part-stops-short", ALONG, ALONG.replace("SPAN", "SPAN - BLOCK"), "linear 40x1536x128"),
