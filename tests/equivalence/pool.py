@@ -1,11 +1,19 @@
-"""Runs the quick ladder on many trees against one original, a few processes for all of them."""
+"""Runs the quick ladder on many trees against one original, a few processes for all of them.
+
+Each planted fault runs the case that tells of it. Which one that is stands in caught.json; a fault that does not stand
+there runs all cases of the sweep. ``FAULTS_ON_ALL_CASES=1 pytest tests/equivalence/test_faults.py`` (or
+test_decoder_faults.py) runs all on every fault and writes the file.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.equivalence.mutations import Fault
 from toto_patcher.equivalence import verdicts
 from toto_patcher.equivalence.cases import Case, select
 from toto_patcher.equivalence.children import Child, Outcome
@@ -14,6 +22,8 @@ from toto_patcher.equivalence.report import LadderReport
 from toto_patcher.equivalence.worker import Job
 
 QUICK = select(quick=True)
+CAUGHT = Path(__file__).with_name("caught.json")
+ALL_CASES = "FAULTS_ON_ALL_CASES" in os.environ
 
 
 @dataclass(frozen=True)
@@ -25,17 +35,43 @@ class Sweep:
         compiled: cases for trees that run compiled.
         decoder: the trees have a decoder.
         kinds: for trees that need not run everything, the kinds of case to run.
+        told_by: tree -> the case that is enough.
     """
 
     eager: Sequence[Case] = QUICK
     compiled: Sequence[Case] = tuple(case for case in QUICK if case.compiled)
     decoder: bool = False
     kinds: Mapping[str, Collection[str]] = field(default_factory=dict)
+    told_by: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str, compiled: bool) -> Sequence[Case]:
         """The cases of a tree."""
-        kinds = self.kinds.get(name)
-        return [case for case in (self.compiled if compiled else self.eager) if kinds is None or case.kind in kinds]
+        kinds, enough = self.kinds.get(name), self.told_by.get(name)
+        return [
+            case
+            for case in (self.compiled if compiled else self.eager)
+            if (kinds is None or case.kind in kinds) and enough in (None, case.name)
+        ]
+
+
+def told_by(group: str) -> dict[str, str]:
+    """Fault -> the case that tells of it, for a group of faults; empty where all cases are to run."""
+    found: dict[str, dict[str, str]] = json.loads(CAUGHT.read_text()) if CAUGHT.is_file() else {}
+    return {} if ALL_CASES else found.get(group, {})
+
+
+def note(group: str, faults: Sequence[Fault], reports: Mapping[str, LadderReport]) -> None:
+    """Writes which case told of each fault, where all of them ran."""
+    if not ALL_CASES:
+        return
+    found = json.loads(CAUGHT.read_text()) if CAUGHT.is_file() else {}
+    told = {
+        fault.name: check.worst_case
+        for fault in faults
+        for check in reversed(reports[fault.name].failures)
+        if check.name.startswith(f"{fault.caught_by}/") and check.worst_case
+    }
+    CAUGHT.write_text(json.dumps(found | {group: told}, indent=1, sort_keys=True) + "\n")
 
 
 def sweep(

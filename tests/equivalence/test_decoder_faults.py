@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.equivalence.conftest import Pair, planted
 from tests.equivalence.decoder_faults import DECODER_FAULTS
 from tests.equivalence.mutations import Fault
-from tests.equivalence.pool import Sweep, sweep
+from tests.equivalence.pool import Sweep, note, sweep, told_by
 from toto_patcher.equivalence.cases import by_name, select
 from toto_patcher.equivalence.report import LadderReport
 
@@ -29,18 +26,15 @@ SWEEP = Sweep(
     compiled=by_name(["decoder-compiled", "draws-compiled"]),
     decoder=True,
     kinds={fault.name: KINDS[fault.caught_by] for fault in DECODER_FAULTS},
+    told_by=told_by("decoder"),
 )
 
 
 @pytest.fixture(scope="module")
 def reports(pair: Callable[..., Pair], tmp_path_factory: pytest.TempPathFactory) -> dict[str, LadderReport]:
-    """The report on each fault, and on what is right; made once, however many processes run the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoder-faults.pickle"
-    with FileLock(shared.with_suffix(".lock")):
-        if not shared.exists():
-            shared.write_bytes(pickle.dumps(_sweep(pair(RELEASE, "full-graph"), tmp_path_factory.mktemp("faults"))))
-    found: dict[str, LadderReport] = pickle.loads(shared.read_bytes())
+    """The report on each fault, and on what is right; made once."""
+    found = _sweep(pair(RELEASE, "full-graph"), tmp_path_factory.mktemp("faults"))
+    note("decoder", DECODER_FAULTS, found)
     return found
 
 

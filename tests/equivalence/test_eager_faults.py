@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.equivalence.conftest import copy_model, planted
 from tests.equivalence.eager_faults import EAGER_FAULTS
@@ -41,14 +38,8 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def reports(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, LadderReport]:
-    """The report of each fault, and of what is right; made once, however many processes run the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "eager-faults.pickle"
-    with FileLock(shared.with_suffix(".lock")):
-        if not shared.exists():
-            shared.write_bytes(pickle.dumps(_sweep(toto_release("0.2.0"), tmp_path_factory.mktemp("eager"))))
-    found: dict[str, LadderReport] = pickle.loads(shared.read_bytes())
-    return found
+    """The report of each fault, and of what is right; made once."""
+    return _sweep(toto_release("0.2.0"), tmp_path_factory.mktemp("eager"))
 
 
 def _sweep(original: Path, folder: Path) -> dict[str, LadderReport]:

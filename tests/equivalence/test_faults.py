@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ast
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.equivalence.conftest import Pair, copy_model, planted
 from tests.equivalence.faults import FAULTS
 from tests.equivalence.mutations import Edit, Fault, NoMatchError, plant
-from tests.equivalence.pool import Sweep, sweep
+from tests.equivalence.pool import Sweep, note, sweep, told_by
 from tests.equivalence.variants import REORDERED
 from toto_patcher.equivalence.report import LadderReport
 
@@ -31,13 +28,9 @@ UNCHANGED, ORIGINAL, NOISY = "(no fault)", "(original)", "(another order)"
 
 @pytest.fixture(scope="module")
 def reports(pair: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactory) -> dict[str, LadderReport]:
-    """The quick report of each fault, and of what is right; made once, however many processes run the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "faults.pickle"
-    with FileLock(shared.with_suffix(".lock")):
-        if not shared.exists():
-            shared.write_bytes(pickle.dumps(_sweep(pair(RELEASE), tmp_path_factory.mktemp("faults"))))
-    found: dict[str, LadderReport] = pickle.loads(shared.read_bytes())
+    """The quick report of each fault, and of what is right; made once."""
+    found = _sweep(pair(RELEASE), tmp_path_factory.mktemp("faults"))
+    note("faults", FAULTS, found)
     return found
 
 
@@ -50,7 +43,7 @@ def _sweep(pair: Pair, folder: Path) -> dict[str, LadderReport]:
     compiled = {fault.name for fault in FAULTS if fault.compiled}
     kinds = {fault.name: KINDS[fault.caught_by] for fault in FAULTS if not fault.compiled}
     trees = {UNCHANGED: patched, ORIGINAL: original, NOISY: noisy, **faulty}
-    return sweep(original, trees, compiled, folder, what=Sweep(kinds=kinds))
+    return sweep(original, trees, compiled, folder, what=Sweep(kinds=kinds, told_by=told_by("faults")))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
