@@ -14,7 +14,7 @@ import pytest
 from cli_driver import Run
 
 BASE = [sys.executable, "-c", "import libcst, click"]
-TURNS = 5
+TURNS = 8
 LIMIT = 2.0
 
 
