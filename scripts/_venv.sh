@@ -45,6 +45,7 @@ ensure_venv() {
   requirements=(--editable ".[$extra]")
   if [ -n "${TOTO_PATCH_TORCH:-}" ]; then requirements+=("torch==$TOTO_PATCH_TORCH"); fi
   say "installing ${requirements[*]} into .venv (the first time this downloads torch and takes minutes)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
+  # Bytecode comes with the first import: that of all of torch takes longer than everything else together.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${requirements[@]}"
   printf '%s\n' "$wanted" >".venv/.installed-$extra"
 }

@@ -27,6 +27,10 @@ from xdist.scheduler import LoadScopeScheduling
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.vendoring.releases import cache_folder, pinned_release, release_bytes
 
+# Two workers fill a small machine: more threads, and Inductor's processes that compile, would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 # Files whose tests share nothing that takes long to make: any of them may run beside any other.
 SPREAD = ("tests/equivalence/test_ladder.py", "tests/cli/test_numerics.py", "tests/test_documents.py")
 

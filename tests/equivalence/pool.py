@@ -2,7 +2,7 @@
 
 Each planted fault runs the case that tells of it. Which one that is stands in caught.json; a fault that does not stand
 there runs all cases of the sweep. ``FAULTS_ON_ALL_CASES=1 pytest tests/equivalence/test_faults.py`` (or
-test_decoder_faults.py) runs all on every fault and writes the file.
+test_decoder_faults.py, test_eager_faults.py) runs all on every fault and writes the file.
 """
 
 from __future__ import annotations
