@@ -45,7 +45,8 @@ ensure_venv() {
   requirements=(--editable ".[$extra]")
   if [ -n "${TOTO_PATCH_TORCH:-}" ]; then requirements+=("torch==$TOTO_PATCH_TORCH"); fi
   say "installing ${requirements[*]} into .venv (the first time this downloads torch and takes minutes)"
-  # Bytecode comes with the first import: that of all of torch takes longer than everything else together.
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${requirements[@]}"
+  # On all cores, where pip takes one. Packages hold files for other versions of Python, which are no failure here.
+  .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
   printf '%s\n' "$wanted" >".venv/.installed-$extra"
 }

@@ -16,8 +16,7 @@ ensure_venv test
 if [ "$(uname -s)" = Linux ] && ! [ -d .venv/triton ]; then
   say "installing Triton into .venv/triton"
   rm -rf .venv/triton.part # of an installation that was interrupted
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
-    --target .venv/triton.part 'triton>=3.6,<4'
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton.part 'triton>=3.6,<4'
   mv .venv/triton.part .venv/triton
 fi
 

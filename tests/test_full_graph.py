@@ -121,6 +121,12 @@ def test_each_way_to_compile_compiles_the_decoder(full: Path, ask: Ask) -> None:
     }
 
 
+def test_compile_imports_inductor_where_it_is_the_backend(full: Path, ask: Ask) -> None:
+    inductor = "torch._inductor.compile_fx"
+    eager = "{'mode': None, 'backend': 'eager'}"
+    assert ask(full, "imported") == ["{}", inductor, eager, "{'backend': 'inductor'}", inductor]
+
+
 def test_compiled_the_mean_stays(full: Path, ask: Ask, original: dict[str, list[float]]) -> None:
     found = ask(full, "compiled_for_real")
     assert found["told"] == []

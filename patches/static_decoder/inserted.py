@@ -25,8 +25,8 @@ class DecodingForecaster:
     def compile(self, mode: str | None = "reduce-overhead", **options: Any) -> Self:
         """Compiles decoding with ``torch.compile`` from the next forecast on, and returns the forecaster.
 
-        The first forecast of each shape takes the time to compile; those after it reuse the code, also for other
-        horizons and numbers of samples within the decoder's buckets.
+        This call imports the compiler, which takes seconds. The first forecast of each shape takes the time to compile;
+        those after it reuse the code, also for other horizons and numbers of samples within the decoder's buckets.
 
         Args:
             mode: of ``torch.compile``. "reduce-overhead" and "max-autotune" record CUDA graphs on a GPU.

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import pickle
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,24 @@ def kept(tree: Any) -> Any:
         sessions = vars(forecaster)["_kept_decoding"]._decoder._sessions
         counts.append(len(sessions))
     return [counts, [shape.context for shape in sessions]]
+
+
+def imported(tree: Any) -> Any:
+    """What ``compile`` imports for each backend, where that fails too."""
+    decoding, found = tree.module("inference.static_decoder.decoding"), []
+
+    def missing(name: str) -> None:
+        found.append(name)
+        raise ImportError(name)
+
+    real, decoding.importlib = decoding.importlib, types.SimpleNamespace(import_module=missing)
+    try:
+        for options in ({}, {"mode": None, "backend": "eager"}, {"backend": "inductor"}):
+            found.append(str(options))
+            _forecaster(tree).compile(**options)
+    finally:
+        decoding.importlib = real
+    return found
 
 
 def compiled(tree: Any) -> Any:

@@ -40,6 +40,8 @@ class Worker:
 
         self.log = CompileLog.install(hide=str(tree) + "/")
         mode: str | None = spec.get("mode")
+        if mode is not None:  # for all trees alike: a decoder's compile() does, and torch's own at its first call
+            import_module("torch._inductor.compile_fx")
         self.setup = benchmark_model.build(tree, self.shape, mode, self.device, precision, spec.get("seed", 0))
         self.forecaster, self.decodes = self.setup.forecaster, self.setup.decodes
         self.inputs, self.other_inputs = (

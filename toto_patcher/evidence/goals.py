@@ -8,7 +8,7 @@ from toto_patcher.equivalence.models import Shape
 from toto_patcher.evidence.workloads import Workload
 
 WARM_START_S = 5.0
-"""Goal for a second process, from after its imports to the end of its second forecast, in seconds."""
+"""Goal for a second process: seconds from after its imports, the compiler's too, to the end of its second forecast."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def headline(documents: Documents) -> str:
     note = (
         f"{machines}; random weights of the {shapes} shape, medians of interleaved repetitions of one run; in brackets "
         "95 % of the bootstrap resamples. Peak memory: allocated, as a share of upstream eager's. Second process: from "
-        "after its imports to the end of its second forecast, on the caches of the first."
+        "after its imports, the compiler's too, to the end of its second forecast, on the caches of the first."
     )
     return "\n".join([*headline_table(documents), note, ""])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import math
 import threading
@@ -49,10 +51,13 @@ class Decoding:
         self.__dict__.update(state)
 
     def compile(self, **options: Any) -> None:
-        """From now on compiles with these options of ``torch.compile``."""
+        """From now on compiles with these options of ``torch.compile``, and imports Inductor, which takes seconds."""
         unknown = set(options) - {"mode", "backend", "options"}
         if unknown:
             raise TypeError(f"compile() takes mode, backend and options, not {', '.join(sorted(unknown))}")
+        if options.get("backend") in (None, "inductor"):  # here, so that the first forecast need not
+            with contextlib.suppress(ImportError):  # which the forecast will meet again, and say
+                importlib.import_module("torch._inductor.compile_fx")
         with self._lock:
             self._compiler = {name: value for name, value in options.items() if value is not None}
             self._decoder = None
