@@ -20,10 +20,10 @@ if [ "$(uname -s)" = Linux ] && ! [ -d .venv/triton ]; then
   mv .venv/triton.part .venv/triton
 fi
 
-# What the tests start must find the tools of .venv, and nobody's settings.
+# What the tests start must find the tools of .venv, and nobody's settings: without bytecode all of it starts slowly.
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
-unset TOTO_PATCH_ROOT PYTHONPATH
+unset TOTO_PATCH_ROOT PYTHONPATH PYTHONDONTWRITEBYTECODE
 # Two workers; tests/conftest.py keeps those that share expensive fixtures on one of them.
 say "pytest -n 2 $*"
 exec .venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder "$@"

@@ -33,20 +33,23 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 # Files whose tests share nothing that takes long to make: any of them may run beside any other.
 SPREAD = ("tests/equivalence/test_ladder.py", "tests/cli/test_numerics.py", "tests/test_documents.py")
+FORMS = "tests/test_patches.py"
 
 
 class _ByFixture(LoadScopeScheduling):
-    """Keeps on one worker the tests that share fixtures: those of a file; in test_patches.py those of one form.
-
-    In the order of collection: the many short tests of forms come after the few long ones, and fill both workers.
-    """
+    """Keeps on one worker the tests that share fixtures: those of a file; in test_patches.py those of one form."""
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, test = nodeid.partition("::")
-        if path == "tests/test_patches.py":
+        if path == FORMS:
             _, bracket, form = test.partition("[")
             return f"{path}[{form}" if bracket else nodeid
         return nodeid if path in SPREAD else path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The many short tests of forms come last: they fill both workers to the end."""
+    items.sort(key=lambda item: item.nodeid.startswith(FORMS))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
