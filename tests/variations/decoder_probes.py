@@ -116,7 +116,7 @@ def imported(tree: Any) -> Any:
 
     def missing(name: str) -> None:
         found.append(name)
-        raise ImportError(name)
+        raise RuntimeError(name)
 
     real, decoding.importlib = decoding.importlib, types.SimpleNamespace(import_module=missing)
     try:

@@ -56,7 +56,7 @@ class Decoding:
         if unknown:
             raise TypeError(f"compile() takes mode, backend and options, not {', '.join(sorted(unknown))}")
         if options.get("backend") in (None, "inductor"):  # here, so that the first forecast need not
-            with contextlib.suppress(ImportError):  # which the forecast will meet again, and say
+            with contextlib.suppress(Exception):  # which the forecast will meet again, and say
                 importlib.import_module("torch._inductor.compile_fx")
         with self._lock:
             self._compiler = {name: value for name, value in options.items() if value is not None}
