@@ -59,6 +59,13 @@ def test_the_decoder_alone_passes(pair: Callable[..., Pair]) -> None:
     assert report.failures == ()
 
 
+def test_the_cache_alone_passes_and_is_held_to_no_promise_of_the_attention(pair: Callable[..., Pair]) -> None:
+    report = ladder.run(*pair("0.2.0", "", ("kv-cache-tensor-index",)), quick=True)
+    assert report.failures == ()
+    names = {check.name.split("/")[0] for check in report.checks}
+    assert "compiled" in names and "recompilations" not in names
+
+
 def test_effective_compile_alone_passes_and_is_held_to_no_promise_of_others(pair: Callable[..., Pair]) -> None:
     """It compiles what upstream compiles: that is compared, and that it compiles over and over is upstream's."""
     report = ladder.run(*pair("0.2.0", "", ("effective-compile",)), quick=True)

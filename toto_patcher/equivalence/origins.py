@@ -15,7 +15,7 @@ from toto_patcher.patching.syntax import class_statements
 
 Outcomes = Mapping[str, Outcome]
 COUNT = "count"
-DECODER, CACHE = "StaticDecoder", "KVCache"
+DECODER, ATTENTION = "StaticDecoder", "BaseMultiheadAttention"
 FORECASTER, SAMPLER = "TotoForecaster", "sampler"
 
 
@@ -37,17 +37,22 @@ def has_sampler(root: Path) -> bool:
 
 
 def promises_no_recompilation(original_root: Path, patched_root: Path) -> bool:
-    """Whether anything in the patched tree is meant to keep the compiler still: its cache, or a decoder.
+    """Whether anything in the patched tree is meant to keep the compiler still: its attention, or a decoder.
 
-    Upstream compiles again and again; a tree whose cache is upstream's does so too, and is right.
+    Upstream compiles again and again. A tree with upstream's attention does so too, whatever its cache, and is right.
     """
-    if has_decoder(patched_root):
-        return True
-    found = [
-        {fingerprint(checkout.read(place.path)) for place in checkout.definitions(CACHE)}
-        for checkout in map(Checkout.open, (original_root, patched_root))
-    ]
-    return found[0] != found[1]
+    return has_decoder(patched_root) or _attention(original_root) != _attention(patched_root)
+
+
+def _attention(root: Path) -> set[str]:
+    """The class as it is defined in a tree, wherever that is."""
+    checkout = Checkout.open(root)
+    return {
+        ast.dump(node)
+        for place in checkout.definitions(ATTENTION)
+        for node in class_statements(checkout.read(place.path), place.path)
+        if node.name == ATTENTION
+    }
 
 
 def require_original(outcome: Outcome) -> None:
