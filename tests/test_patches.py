@@ -28,7 +28,7 @@ from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.plan import plan_selection
 
 RELEASES = ("0.1.3", "0.1.4", "0.2.0")
-NEWEST = "0.2.0"
+NEWEST = RELEASES[-1]
 CLASSES = ("KVCache", "BaseMultiheadAttention")
 # (patch, form) -> what the refusal says.
 _BACKBONE, _FORECASTER = "TotoBackbone.backbone is not the one", "defines class TotoForecaster"
@@ -174,7 +174,7 @@ def forms(outcome: str, *, newest: bool = False) -> list[Any]:
     """
     names = [name for name, variation in REGISTRY.items() if variation.outcome == outcome]
     plain = ["nothing_changed"] if "nothing_changed" in names else []
-    chosen = [(NEWEST, name) for name in names] + [(version, name) for version in ("0.1.3", "0.1.4") for name in plain]
+    chosen = [(NEWEST, name) for name in names] + [(version, name) for version in RELEASES[:-1] for name in plain]
     if not newest:
         chosen += [("0.1.3", name) for name in names if name not in plain]
     return [pytest.param(form, id="-".join(form)) for form in chosen]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from toto_patcher.equivalence.children import Outcome
@@ -26,12 +26,9 @@ def has_decoder(root: Path) -> bool:
 
 def has_sampler(root: Path) -> bool:
     """Whether a tree's forecaster can draw with random numbers of its own, from its sources alone."""
-    checkout = Checkout.open(root)
     return any(
         isinstance(item, ast.FunctionDef) and item.name == SAMPLER
-        for place in checkout.definitions(FORECASTER)
-        for node in class_statements(checkout.read(place.path), place.path)
-        if node.name == FORECASTER
+        for node in _definitions(root, FORECASTER)
         for item in node.body
     )
 
@@ -41,18 +38,19 @@ def promises_no_recompilation(original_root: Path, patched_root: Path) -> bool:
 
     Upstream compiles again and again. A tree with upstream's attention does so too, whatever its cache, and is right.
     """
-    return has_decoder(patched_root) or _attention(original_root) != _attention(patched_root)
+    original, patched = (
+        {ast.dump(node) for node in _definitions(root, ATTENTION)} for root in (original_root, patched_root)
+    )
+    return has_decoder(patched_root) or original != patched
 
 
-def _attention(root: Path) -> set[str]:
-    """The class as it is defined in a tree, wherever that is."""
+def _definitions(root: Path, name: str) -> Iterator[ast.ClassDef]:
+    """The classes of that name in a tree, wherever they are."""
     checkout = Checkout.open(root)
-    return {
-        ast.dump(node)
-        for place in checkout.definitions(ATTENTION)
-        for node in class_statements(checkout.read(place.path), place.path)
-        if node.name == ATTENTION
-    }
+    for place in checkout.definitions(name):
+        for node in class_statements(checkout.read(place.path), place.path):
+            if node.name == name:
+                yield node
 
 
 def require_original(outcome: Outcome) -> None:
