@@ -147,7 +147,7 @@ def _fail(error: Exception, settings: Settings) -> int:
     from toto_patcher import report
 
     if isinstance(error, click.Abort):
-        result = report.interrupted(settings.command)
+        result = report.interrupted(settings.command, settings.root)
     elif isinstance(error, click.ClickException):
         context: click.Context | None = getattr(error, "ctx", None)
         hint = f"`{context.command_path} --help` lists what there is." if context else None

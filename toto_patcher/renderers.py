@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from toto_patcher import results as r
-from toto_patcher.terminal import Row, Surface
+from toto_patcher.terminal import Row, Surface, block
 
 
 def render_error(result: r.ErrorResult, out: Surface) -> None:
     """Every refusal: where, what and why, what to do next."""
     if result.traceback:
-        out.line(result.traceback.rstrip(), "dim")
+        block(out, result.traceback.rstrip(), "dim")
     many = len(result.refusals) > 1
     if many:
         out.line(f"error: {result.error.message}", "bold red")
@@ -89,7 +89,7 @@ def _show(result: r.ShowResult, out: Surface) -> None:
     }
     out.table([[(name, "dim"), (", ".join(values), "")] for name, values in facts.items() if values])
     out.line()
-    out.line(patch.why)
+    block(out, patch.why)
 
 
 def _diff(result: r.DiffResult, out: Surface) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, STATE
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, MAX_RECORD_BYTES, PHASES, STATE
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 
@@ -36,7 +36,7 @@ class Store:
         """
         try:
             with Tree(self.root) as tree:
-                data = tree.read(STATE)
+                data = tree.read(STATE, MAX_RECORD_BYTES)
                 if data is None:
                     pending = any(tree.status(path) for path in PHASES)
                     if not pending and any(_DIGEST.fullmatch(name) for name in tree.names(BACKUPS)):

@@ -24,7 +24,7 @@ from toto_patcher.patching.files.lock import acquire, deferred_interrupts, hide,
 from toto_patcher.patching.files.recovery import Recovery
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
-from toto_patcher.patching.files.writing import Transaction
+from toto_patcher.patching.files.writing import Transaction, unfinished
 from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def exclusive(root: Path) -> Iterator[Recovery | None]:
             _held.add(holder)
             with _named_errors(), deferred_interrupts():
                 hide(tree)
-                found = recovery.settle(tree)
+                found = _settle(tree)
             yield found
         finally:
             _held.discard(holder)
@@ -188,6 +188,29 @@ def put_back(plan: Plan) -> None:
         refuse_all([found for change in plan.changes if (found := preflight.refusal(tree, change)) is not None])
         state = Store(plan.root).state()
         Transaction(tree, plan, state, state, {}, ()).run()
+
+
+def _settle(tree: Tree) -> Recovery | None:
+    """Recovers what an interrupted command left; a failure says where the tree stands."""
+    try:
+        return recovery.settle(tree)
+    except OSError as error:
+        cause = storage_error(error)
+        raise unfinished(tree, f"{cause.message}, while recovering what was interrupted", cause) from error
+
+
+def mixed_files(root: Path) -> tuple[PurePosixPath, ...]:
+    """The files of a change that was stopped in the middle, some old and some new; none where the tree is whole.
+
+    Raises:
+        BackupError: the journal is damaged, so that nobody can tell.
+        StorageError: the operating system refused to read it.
+    """
+    with _named_errors(), Tree(root) as tree:
+        found = journal.find(tree)
+        if found is None or found[0] in (journal.PREPARE, journal.DONE):
+            return ()
+        return found[1].files if recovery.standing(tree, found[1]) == "mixed" else ()
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def acquire(tree: Tree) -> int:
             mine = os.fstat(descriptor)
             if not stat.S_ISREG(mine.st_mode):
                 raise UnsafePathError("is not a plain file", path=LOCK)
+            tree.give_to_owner(descriptor, FOLDER)  # or the owner could never take it again
             with about(LOCK):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The former holder may have removed the file between our open and our lock. Then the lock guards nothing:

@@ -44,10 +44,10 @@ def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
 
 def refusal(tree: Tree, change: FileChange) -> RefusedError | None:
     """Why this one file must not be written: an unsafe path, or other bytes than the plan expects."""
-    from toto_patcher.patching.state import check_relative
+    from toto_patcher.patching.record_rules import check_package_path
 
     try:
-        check_relative(str(change.path))
+        check_package_path(str(change.path))
         status = tree.status(change.path)
         disk = None if status is None else tree.read(change.path)
     except ValueError as error:
@@ -153,7 +153,7 @@ def next_state(
                 path=str(change.path),
                 pristine=None if change.pristine is None else fingerprint(change.pristine),
                 patched=None if change.after is None else fingerprint(change.after),
-                mode=known.mode if known else modes.get(change.path, NEW_FILE_MODE),
+                mode=known.mode if known else modes.get(change.path, NEW_FILE_MODE) & 0o777,
                 backup=change.pristine is not None and (backup or (known is not None and known.backup)),
                 patches=change.patches,
             )

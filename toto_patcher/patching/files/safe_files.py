@@ -15,6 +15,7 @@ from types import TracebackType
 
 from toto_patcher.errors import UnsafePathError
 from toto_patcher.patching.files import renames
+from toto_patcher.patching.files.layout import MAX_FILE_BYTES
 from toto_patcher.patching.files.system_errors import UNSUPPORTED, about, storage_error
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,11 +79,11 @@ class Tree:
         except FileNotFoundError:
             return None
 
-    def read(self, path: PurePosixPath) -> bytes | None:
+    def read(self, path: PurePosixPath, limit: int = MAX_FILE_BYTES) -> bytes | None:
         """The bytes of a plain file; ``None`` where there is nothing.
 
         Raises:
-            UnsafePathError: it is a symbolic link, FIFO, device, socket or folder.
+            UnsafePathError: it is a symbolic link, FIFO, device, socket or folder, or has more bytes than ``limit``.
         """
         status = self.status(path)
         if status is not None and not stat.S_ISREG(status.st_mode):
@@ -100,7 +101,10 @@ class Tree:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnsafePathError("is not a plain file", path=path)
             with about(path), os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read()
+                data = file.read(limit + 1)  # never all of a file that somebody made to be too large
+            if len(data) > limit:
+                raise UnsafePathError(f"is larger than {limit // 1024} KiB, which none of its kind is", path=path)
+            return data
         finally:
             os.close(descriptor)
 
@@ -110,7 +114,8 @@ class Tree:
         Args:
             path: where.
             data: what.
-            like: the permission bits, or the status of a file whose owner and permission bits it takes over.
+            like: the permission bits, or the status of a file whose owner and permission bits it takes over. Without
+                such a file the owner is the folder's: root does not leave files of its own in somebody's tree.
 
         Raises:
             OSError: also when the file cannot be read back as written; whatever was written is left behind.
@@ -121,7 +126,9 @@ class Tree:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-                if not isinstance(like, int):
+                if isinstance(like, int):
+                    self.give_to_owner(descriptor, path.parent)
+                else:
                     mine = os.fstat(descriptor)
                     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
                         os.fchown(descriptor, like.st_uid, like.st_gid)
@@ -193,13 +200,27 @@ class Tree:
         return True
 
     def make_folder(self, path: PurePosixPath) -> bool:
-        """Makes a folder in an existing one. False where there was one."""
+        """Makes a folder in an existing one, whose owner it gets, and waits until the disk has its name.
+
+        False where there was one.
+        """
         try:
             with about(path):
                 os.mkdir(path.name, 0o755, dir_fd=self.folder(path.parent))
         except FileExistsError:
             return False
+        self.give_to_owner(self.folder(path), path.parent)
+        self.sync_folder(path.parent)
         return True
+
+    def give_to_owner(self, descriptor: int, folder: PurePosixPath) -> None:
+        """Root gives what it made to the owner of the folder it lies in; others keep what they make."""
+        if os.geteuid() != 0:
+            return
+        owner, mine = os.fstat(self.folder(folder)), os.fstat(descriptor)
+        if (owner.st_uid, owner.st_gid) != (mine.st_uid, mine.st_gid):
+            with suppress(OSError):  # in a container root may not: then it stays root's, and readable
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def remove_folder(self, path: PurePosixPath) -> bool:
         """Removes a folder if it is empty. False where it is not, or is not there."""

@@ -6,7 +6,7 @@ import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import DriftError, StorageError, TotoPatchError
+from toto_patcher.errors import DriftError, StorageError, TotoPatchError, UnfinishedError
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files import journal, preflight, recovery
 from toto_patcher.patching.files.layout import BACKUPS, FOLDER, STATE
@@ -69,15 +69,24 @@ class Transaction:
             except BaseException as error:
                 self._take_back(error)
                 raise
-            # From here on every file is new. What cannot be cleared away now is cleared away by the next command.
-            try:
-                kept = recovery.clear(self.tree, journal.DONE, self.journal, forward=True)
-            except OSError:
-                kept = ()
+            kept = self._clear_up()
             if kept:
                 names = ", ".join(map(str, kept))
                 message = f"was edited while it was being replaced; the change is complete, your edit is in {names}"
                 raise DriftError(message, hint="compare it with the file it belongs to and keep what you need")
+
+    def _clear_up(self) -> tuple[PurePosixPath, ...]:
+        """From here on every file is new; what cannot be cleared away, twice, is left to ``recover``, and said."""
+        try:
+            return recovery.clear(self.tree, journal.DONE, self.journal, forward=True)
+        except OSError:
+            try:
+                return recovery.clear(self.tree, journal.DONE, self.journal, forward=True)
+            except OSError as error:
+                named = storage_error(error)
+                message = f"every file is changed as asked, but leftovers could not be removed ({named.message})"
+                hint = "run `toto-patch recover` when the disk works again"
+                raise UnfinishedError(message, path=named.path, hint=hint) from error
 
     def _prepare(self, interrupts: Interrupts) -> None:
         from toto_patcher.patching.state import to_bytes
@@ -91,14 +100,13 @@ class Transaction:
         for digest, data in self.backups.items():
             part = BACKUPS / f"{digest}.tmp"
             tree.remove(part)
-            tree.write_new(part, data, 0o644)
+            tree.write_new(part, data, self._privacy(digest))
             tree.rename(part, BACKUPS / digest)
             interrupts.check()
         if self.backups:
             tree.sync_folder(BACKUPS)
         for folder in self.journal.new_folders:
             tree.make_folder(PurePosixPath(folder))
-            tree.sync_folder(PurePosixPath(folder).parent)
         for entry in self.journal.entries:
             path = PurePosixPath(entry.path)
             after = self.contents[path]
@@ -107,6 +115,14 @@ class Transaction:
             interrupts.check()
         journal.sync_folders(tree, self.journal)
         journal.advance(tree, journal.PREPARE, journal.MOVE)
+
+    def _privacy(self, digest: str) -> os.stat_result | int:
+        """A backup belongs to whom its source belongs to and is as private; of several sources, as the most private."""
+        sources = [
+            change.path for change in self.plan.changes if change.pristine and fingerprint(change.pristine) == digest
+        ]
+        found = [status for path in sources if (status := self.tree.status(path)) is not None]
+        return min(found, key=lambda status: status.st_mode & 0o077) if found else 0o600
 
     def _write_temporary(self, path: PurePosixPath, temporary: PurePosixPath, data: bytes) -> None:
         status = self.tree.status(path)
@@ -140,4 +156,19 @@ class Transaction:
             named = storage_error(second, hint="run `toto-patch recover` when the disk works again")
             cause = storage_error(error).message if isinstance(error, OSError) else str(error)
             message = f"{named.message}, while taking back a change that had failed ({cause})"
-            raise StorageError(message, path=named.path, hint=named.hint) from error
+            raise unfinished(self.tree, message, named) from error
+
+
+def unfinished(tree: Tree, message: str, cause: StorageError) -> TotoPatchError:
+    """The error for a change that could be neither finished nor undone, by where its files stand now."""
+    try:
+        found = journal.find(tree)
+        where = "old" if found is None or found[0] == journal.PREPARE else recovery.standing(tree, found[1])
+    except (OSError, TotoPatchError):
+        found, where = None, "mixed"  # nobody can tell, so nothing is promised
+    if where == "old":
+        return StorageError(f"{message}; every file is as it was", path=cause.path, hint=cause.hint)
+    told = {"new": "every file is changed as asked, but the change is not closed", "mixed": "the tree is mixed"}[where]
+    files = f": {', '.join(map(str, found[1].files))}" if found and where == "mixed" else ""
+    hint = "run `toto-patch recover` when the disk works again"
+    return UnfinishedError(f"{message}; {told}{files}", path=cause.path, hint=hint)
