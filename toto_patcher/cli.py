@@ -185,6 +185,17 @@ def revert() -> None:
 
 @cli.command()
 @global_options
+def adopt() -> None:
+    """Make the record of a patched tree that has none: a clone without .toto-patch, a diff applied with git."""
+    from toto_patcher import adoption
+
+    with invocation.progress() as progress:
+        result = adoption.adopt(invocation.settings().root, progress)
+    invocation.done(result)
+
+
+@cli.command()
+@global_options
 def recover() -> None:
     """Finish or undo what an interrupted run left."""
     from toto_patcher import commands

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from toto_patcher import __version__, roots
 from toto_patcher import results as r
-from toto_patcher import roots
 from toto_patcher import workspace as ws
-from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
+from toto_patcher.errors import DriftError, RefusedError, TotoPatchError, refuse_all
 from toto_patcher.patching import transaction
-from toto_patcher.patching.change import Plan
+from toto_patcher.patching.change import Plan, fingerprint
+from toto_patcher.patching.checkout import Checkout
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import State
@@ -42,7 +43,7 @@ def apply(
     Raises:
         TotoPatchError: refused, or the operating system refused; the tree is as it was.
     """
-    profile, selection = ws.select(profile, ids)
+    named = profile is not None or bool(ids)
     workspace = ws.look(roots.find(root))
     recovered = None
     if workspace.pending:
@@ -50,7 +51,15 @@ def apply(
             workspace.refuse_if_interrupted()
         recovered = recover(root).message
         workspace = ws.look(workspace.root)
+    if workspace.state and not named and ws.is_newer(workspace.state.tool_version):
+        raise RefusedError(
+            f"was patched by toto-patch {workspace.state.tool_version}, which is newer than this one ({__version__})",
+            path=workspace.root,
+            hint="Use that version, or name --profile to put this version's patches in their place.",
+        )
+    profile, selection = ws.select(profile, ids, workspace.state)
     plan = ws.plan(workspace, selection, profile)
+    taken_over = workspace.other_edits()
     if commit:
         from toto_patcher.patching.version_control import require_committable
 
@@ -66,6 +75,7 @@ def apply(
         dry_run=dry_run,
         diff=_diff(plan) if dry_run else None,
         recovered=recovered,
+        taken_over=taken_over,
     )
     if verify:
         from toto_patcher.inspection import Proof, prove
@@ -75,7 +85,7 @@ def apply(
         if result.exit_code:
             return result
     if dry_run or check:
-        return replace(result, exit_code=1 if check and plan.pending else 0)
+        return replace(result, exit_code=1 if check and (plan.pending or taken_over) else 0)
     if not plan.pending:
         _commit_records(plan, backup, workspace)
     else:
@@ -85,18 +95,24 @@ def apply(
                 _require_same(plan, ws.plan(now, selection, profile))
             _commit_records(plan, backup, workspace)
         result = replace(result, written=True)
+    shadows = ws.look(plan.root).shadows()
+    result = replace(result, shadows=tuple(f"{shadow.path}: {shadow.why}" for shadow in shadows))
     return replace(result, git_commit=_commit(plan, workspace.state)) if commit else result
 
 
 def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
-    """Writes the plan; the first time with where the checkout came from, so that a lost backup can be replaced."""
+    """Writes the plan, with what the package's other files are; the first time also with where it came from."""
+    from toto_patcher.patching.package import other_files
+
+    package = other_files(plan.root, [change.path for change in plan.changes])
     if workspace.state is not None:
-        transaction.commit(plan, backup=backup)
+        transaction.commit(plan, backup=backup, package=package)
         return
     from toto_patcher.patching.version_control import head_commit
 
-    release, head = ws.release_of(plan), head_commit(plan.root)
-    transaction.commit(plan, backup=backup, release=release, git_commit=head)
+    originals = {c.path: None if c.pristine is None else fingerprint(c.pristine) for c in plan.changes}
+    release, head = ws.release_of(plan.root, originals), head_commit(plan.root)
+    transaction.commit(plan, backup=backup, release=release, git_commit=head, package=package)
 
 
 def revert(root: Path | None) -> r.RevertResult:
@@ -111,20 +127,38 @@ def revert(root: Path | None) -> r.RevertResult:
         workspace = ws.look(place)
         if workspace.state is None:
             return _nothing_to_revert(place, recovery)
-        refuse_all(list(ws.drift(workspace)))
+        refuse_all([*ws.drift(workspace), *ws.unrecorded(Checkout.open(place), workspace.state)])
+        edited = workspace.other_edits()
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
         transaction.commit(plan, backup=False)
+        _require_original(plan)
     sources = {original.path: original.source for original in plan.originals}
     return r.RevertResult(
         root=str(place),
         previous=workspace.state.patches,
         files=ws.changed_files(plan.pending, sources),
         recovered=_told(recovery),
+        edited=edited,
     )
 
 
+def _require_original(plan: Plan) -> None:
+    """Reads every file again before it is said that each byte is the original's.
+
+    Raises:
+        DriftError: somebody wrote into one of them meanwhile.
+    """
+    edited = _edited(plan)
+    if edited:
+        raise DriftError(
+            f"was reverted, but something wrote into {', '.join(map(str, edited))} meanwhile",
+            path=plan.root,
+            hint="Compare these files with their originals.",
+        )
+
+
 def _nothing_to_revert(place: Path, recovery: Recovery | None) -> r.RevertResult:
-    refuse_all(ws.unrecorded(place))
+    refuse_all(ws.unrecorded(Checkout.open(place), None))
     return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
 
 
@@ -196,6 +230,7 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
         StorageError: git refused; the tree is as it was.
         DriftError: a hook edited files. It says whether the commit was made and how each file was left.
     """
+    from toto_patcher.patching.store import recorded_files
     from toto_patcher.patching.version_control import commit_files, is_committed
 
     names = ", ".join(plan.patches)
@@ -203,7 +238,7 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
     message = f"{title}\n\nPatches: {names}.\n`toto-patch revert` puts the originals back.\n"
     paths = [change.path for change in plan.changes]
     try:
-        commit = commit_files(plan.root, paths, message)
+        commit = commit_files(plan.root, [*paths, *recorded_files(plan.root)], message)
     except BaseException as error:
         if isinstance(error, TotoPatchError) or not is_committed(plan.root, paths):
             _undo(plan, previous, error.message if isinstance(error, TotoPatchError) else "the commit was interrupted")

@@ -98,7 +98,8 @@ def selection_options(command: F) -> F:
     command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
         command
     )
-    return click.option("--profile", metavar="P", help="The profile to select.  [default: graph-breaks]")(command)
+    default = "The profile to select.  [default: the one in force, else graph-breaks]"
+    return click.option("--profile", metavar="P", help=default)(command)
 
 
 class ReportingGroup(click.Group):

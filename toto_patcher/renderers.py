@@ -124,6 +124,11 @@ def _apply(result: r.ApplyResult, out: Surface) -> None:
             out.line("  No backup was kept: revert needs the git commit or the pinned release.", "yellow")
         if result.git_commit:
             out.line(f"  Committed as {result.git_commit[:12]}.")
+    for path, kind in result.taken_over.items():
+        told = "recorded as it is now" if result.written or not result.files else "would be recorded as it is now"
+        out.line(f"  {path} was {kind if kind != 'gone' else 'removed'} since the last apply; {told}.", "yellow")
+    for shadow in result.shadows:
+        out.line(f"  The patch has no effect until this is removed: {shadow}.", "bold red")
     if result.written or not result.files:
         steps = [("toto-patch verify-only --numerics", "proves that the outputs did not change")]
         _next(out, [*steps, ("toto-patch revert", "puts back every byte")])
@@ -149,6 +154,7 @@ _VERDICTS = {
     "not-patched": ("is not patched", "bold"),
     "half-patched": ("is half-patched", "bold red"),
     "drifted": ("has drifted from what was applied", "bold red"),
+    "outdated": ("is patched, by another version of toto-patch", "bold yellow"),
     "unrecorded": ("was changed by toto-patch, but there is no record of its original", "bold red"),
     "outputs-differ": ("is patched, but its outputs differ from the original's", "bold red"),
 }
@@ -157,6 +163,7 @@ _VERDICTS = {
 def _verify(result: r.VerifyResult, out: Surface) -> None:
     text, style = _VERDICTS[result.verdict]
     named = f": {_selection(result.profile, result.patches)}" if result.patches else ""
+    named += f", written by toto-patch {result.written_by}" if result.written_by else ""
     out.line(f"{_tree(result.root)} {text}{named}.", style)
     rows: list[Row] = []
     for check in result.checks:
@@ -197,7 +204,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         "release": result.release,
         "profile": result.profile,
         "patches": ", ".join(result.patches),
-        "applied": result.applied_at,
+        "applied": result.applied_at and f"{result.applied_at} by toto-patch {result.written_by}",
         "git": result.git and _git(result.git),
         "interrupted": result.pending,
     }
@@ -214,6 +221,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
             ("toto-patch vendor --force", "starts afresh, if another release was copied over the tree"),
         ],
         "unrecorded": [
+            ("toto-patch adopt", "makes the record again if the bytes are its own"),
             ("git checkout", "puts the originals back if git has them"),
             ("toto-patch vendor --force", "puts a pinned release in their place"),
         ],
@@ -235,9 +243,27 @@ def _revert(result: r.RevertResult, out: Surface) -> None:
         out.line(f"{_tree(result.root)} is not patched; nothing to do.", "green")
         return
     out.line(
-        f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte is the original's.", "bold green"
+        f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte "
+        f"{'of the patched files ' if result.edited else ''}is the original's.",
+        "bold green",
     )
     out.table(_changes(result.files))
+    for path, kind in result.edited.items():
+        told = "removed" if kind == "gone" else kind
+        out.line(f"  {path}, which no patch touches, was {told} since the apply and was left as it is.", "yellow")
+
+
+def _adopt(result: r.AdoptResult, out: Surface) -> None:
+    if not result.written:
+        told = f"{_selection(result.profile, result.patches)} is recorded" if result.patches else "nothing is patched"
+        out.line(f"{_tree(result.root)}: {told}; nothing to do.", "green")
+        return
+    what = _selection(result.profile, result.patches)
+    out.line(f"Recorded {what} in {_tree(result.root)}: its bytes, from {result.origin}.", "bold green")
+    out.table(_changes(result.files))
+    _next(
+        out, [("toto-patch verify-only", "checks bytes and structure"), ("toto-patch revert", "puts back every byte")]
+    )
 
 
 def _recover(result: r.RecoverResult, out: Surface) -> None:
@@ -277,6 +303,7 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.ShowResult: _show,
     r.DiffResult: _diff,
     r.ApplyResult: _apply,
+    r.AdoptResult: _adopt,
     r.VerifyResult: _verify,
     r.StatusResult: _status,
     r.RevertResult: _revert,

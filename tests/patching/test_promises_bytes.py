@@ -99,7 +99,7 @@ def test_promise_14_the_same_inputs_give_the_same_bytes(workspace: Path) -> None
     trees = []
     for name in ("one", "two"):
         root = build(workspace / name)
-        transaction.commit(plan_for(root, "first"), backup=True, now=NOW, release="0.2.0", git_commit="abc")
+        transaction.commit(plan_for(root, "first"), backup=True, now=NOW, release="0.2.0", git_commit="abcd")
         transaction.commit(plan_for(root, "second"), backup=True, now=NOW)
         trees.append(snapshot(root))
     assert trees[0] == trees[1]

@@ -15,7 +15,7 @@ from toto_patcher.patching.additions import obstacles, package_files
 from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition
-from toto_patcher.patching.notice import unrecorded
+from toto_patcher.patching.notice import trace, unrecorded
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.syntax import parse_syntax
 
@@ -107,9 +107,9 @@ def _targets(original: Checkout, patch: Patch, class_name: str) -> list[Definiti
 def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
     source = original.read(path)
     parse_syntax(source, path)
-    refusal = unrecorded(source, path)
-    if refusal:
-        raise refusal
+    found = trace(source, path)
+    if found:
+        raise unrecorded(found)
     return codemod.parse(source, path)
 
 

@@ -69,6 +69,14 @@ def check_package_path(path: str) -> str:
     return path
 
 
+def compared_path(path: str) -> bool:
+    """Whether a file of this name is recorded for comparison; it is never written."""
+    try:
+        return len(check_relative(path)) < 1000 and path.isprintable() and "/." not in f"/{path}"
+    except ValueError:
+        return False
+
+
 def package_path(name: str, value: object) -> None:
     """A path of a file or a folder of the package."""
     must(type(value) is str, name, "not a text")

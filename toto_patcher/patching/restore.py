@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -142,7 +143,6 @@ def _find_originals(
 ) -> tuple[dict[PurePosixPath, Original], list[RefusedError]]:
     found: dict[PurePosixPath, Original] = {}
     refusals: list[RefusedError] = []
-    release: dict[str, bytes] | None = None
     for file in state.files:
         if file.pristine is None or file.path in skip:
             continue
@@ -159,25 +159,63 @@ def _find_originals(
             except BackupError as error:
                 damage = error
         original = _from_git(root, file, state.git_commit)
-        if original is None and state.release and release_bytes:
-            if release is None:
-                release = {fingerprint(data): data for data in release_bytes(state.release).values()}
-            # By fingerprint, not by name: a vendored package may have been moved or renamed.
-            if file.pristine in release:
-                original = Original(path, release[file.pristine], f"release {state.release}")
+        if original is None and release_bytes:
+            original = _from_release(file, release_bytes)
         if original is None:
-            refusals.append(_lost(file, state, damage, asked_release=release is not None))
+            refusals.append(_lost(file, damage))
         else:
             found[path] = original
     return found, refusals
 
 
-def _lost(file: FileState, state: State, damage: BackupError | None, *, asked_release: bool) -> BackupError:
-    tried = [str(damage) if damage else "it was patched without a backup", "no git commit has its original bytes"]
-    if state.release is None:
-        tried.append("the release it came from is not known")
-    elif asked_release:
-        tried.append(f"release {state.release} has other bytes")
+def _from_release(file: FileState, release_bytes: ReleaseBytes) -> Original | None:
+    """Looks in every pinned release, by fingerprint: a package may be renamed, and a record may name any release."""
+    from toto_patcher.patching.vendoring.releases import pinned_releases
+
+    for version, release in reversed(list(pinned_releases().items())):
+        if file.pristine in release.files.values():
+            for data in release_bytes(version).values():
+                if fingerprint(data) == file.pristine:
+                    return Original(PurePosixPath(file.path), data, f"release {version}")
+    return None
+
+
+def history(root: Path, paths: Sequence[PurePosixPath]) -> Iterator[tuple[str, dict[PurePosixPath, bytes]]]:
+    """What the last commits that touched these files had in their place, newest first; nothing without git.
+
+    Yields:
+        The commit's id, and the bytes of the files that it has.
+    """
+    try:
+        import git
+    except ImportError:
+        return
+    try:
+        with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
+            if repo.working_tree_dir is None:
+                return
+            without_expansion(repo)
+            inside = PurePosixPath(root.resolve().relative_to(Path(repo.working_tree_dir).resolve()).as_posix())
+            names = {path: (inside / path).as_posix() for path in paths}
+            for commit in repo.iter_commits(paths=list(names.values()), max_count=_HISTORY):
+                for candidate in (commit, *commit.parents):
+                    yield candidate.hexsha, dict(_blobs(candidate, names))
+    except (git.GitError, git.ODBError, ValueError, OSError):
+        return  # no repository, a shallow clone, a damaged one: git does not have it
+
+
+def _blobs(commit: git.Commit, names: Mapping[PurePosixPath, str]) -> Iterator[tuple[PurePosixPath, bytes]]:
+    for path, name in names.items():
+        with suppress(KeyError):
+            yield path, (commit.tree / name).data_stream.read()
+
+
+def _lost(file: FileState, damage: BackupError | None) -> BackupError:
+    tried = [
+        str(damage) if damage else "it was patched without a backup",
+        "no git commit has its original bytes",
+        "no pinned release has them",
+    ]
     hint = f"put the original (sha256 {file.pristine}) back by hand, then run `toto-patch revert` again"
     return BackupError("cannot be restored: " + "; ".join(tried), path=file.path, hint=hint)
 

@@ -99,7 +99,7 @@ class State:
         must(len(set(paths)) == len(paths), "files", "a file is listed twice")
         must(self.package is None or isinstance(self.package, Mapping), "package", "not an object")
         for path, digest in (self.package or {}).items():
-            rules.package_path("package", path)
+            must(rules.compared_path(path), "package", f"{path!r} is hidden, or not a plain relative path")
             rules.sha256(f"package.{path}", digest, optional=False)
 
     def file(self, path: PurePosixPath | str) -> FileState | None:

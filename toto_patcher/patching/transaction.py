@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from toto_patcher.errors import refuse_all
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files import journal, preflight, recovery
 from toto_patcher.patching.files.layout import FOLDER
-from toto_patcher.patching.files.lock import acquire, deferred_interrupts, hide, release
+from toto_patcher.patching.files.lock import acquire, deferred_interrupts, describe_to_git, release
 from toto_patcher.patching.files.recovery import Recovery
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
@@ -102,7 +102,7 @@ def exclusive(root: Path) -> Iterator[Recovery | None]:
         try:
             _held.add(holder)
             with _named_errors(), deferred_interrupts():
-                hide(tree)
+                describe_to_git(tree)
                 found = _settle(tree)
             yield found
         finally:
@@ -118,6 +118,8 @@ def commit(
     now: datetime | None = None,
     release: str | None = None,
     git_commit: str | None = None,
+    package: Mapping[str, str] | None = None,
+    adopted: bool = False,
 ) -> State | None:
     """Writes a plan, all or nothing. A plan without patches reverts: it also drops state, backups and the folder.
 
@@ -127,6 +129,8 @@ def commit(
         now: the time to record; the current time if not given.
         release: the toto-ts release of the checkout, if known; kept from the first apply if not given.
         git_commit: the commit the checkout is at, if known; recorded by the first apply.
+        package: fingerprints of the package's other files; those recorded before if not given.
+        adopted: the plan describes what lies there already, and only the record is missing.
 
     Returns:
         What is in force now; ``None`` after a revert.
@@ -143,7 +147,7 @@ def commit(
 
     def attempt(tree: Tree, *, write: bool) -> tuple[bool, State | None]:
         old = Store(plan.root).state()
-        preflight.check_plan(tree, plan, old)
+        preflight.check_plan(tree, plan, old, adopted=adopted)
         folders = preflight.missing_folders(tree, plan)
         status = {change.path: tree.status(change.path) for change in plan.changes}
         modes = {path: stat.S_IMODE(found.st_mode) for path, found in status.items() if found is not None}
@@ -156,6 +160,7 @@ def commit(
             new_folders=folders,
             release=release,
             git_commit=git_commit,
+            package=package,
         )
         pristine = {
             fingerprint(change.pristine): change.pristine for change in plan.changes if change.pristine is not None

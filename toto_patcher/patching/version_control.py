@@ -98,7 +98,7 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
     repo = _open(root)
     head = head_commit(root)
     tracked = [path for path in paths if _tracks(repo, root / path)]
-    new = [_literally(root / path) for path in paths if path not in tracked and (root / path).exists()]
+    new = [_literally(root / path) for path in paths if _is_new(repo, root / path, path in tracked)]
     names = [*(_literally(root / path) for path in tracked), *new]
     try:
         if tracked:  # also those that a pattern would ignore
@@ -117,6 +117,11 @@ def commit_files(root: Path, paths: Sequence[PurePosixPath], message: str) -> st
             raise StorageError(message, path=str(repo.working_dir)) from error
         raise
     return str(repo.head.commit.hexsha)
+
+
+def _is_new(repo: Repo, path: Path, tracked: bool) -> bool:
+    """Whether a file is to be added; the record stays out where the repository ignores it."""
+    return not tracked and path.exists() and not _ignores(repo, path)
 
 
 def is_committed(root: Path, paths: Sequence[PurePosixPath]) -> bool:
