@@ -39,7 +39,7 @@ def selection_in_force(root: Path) -> str:
     assert sources_on_disk(root) == sources(selection)
     assert transaction.pending(root) is None
     kept = {path.name for path in (root / ".toto-patch").glob("*")}
-    assert kept <= ({"state.json", "backups", "lock", ".gitignore"} if state else set()), kept
+    assert kept <= ({"state.json", "backups", "lock", ".gitignore", ".gitattributes"} if state else set()), kept
     if state:
         expected = {file.pristine for file in state.files if file.backup}
         assert {path.name for path in (root / ".toto-patch" / "backups").iterdir()} == expected
