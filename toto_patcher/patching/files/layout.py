@@ -6,3 +6,4 @@ FOLDER = PurePosixPath(".toto-patch")
 STATE = FOLDER / "state.json"
 BACKUPS = FOLDER / "backups"
 PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
+SET_ASIDE = FOLDER / "unusable-journal.json"
