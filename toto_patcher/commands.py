@@ -172,6 +172,7 @@ def vendor(
         release=done.release,
         files=len(done.files),
         changed=done.changed,
+        discarded=tuple(map(str, done.discarded)),
     )
 
 

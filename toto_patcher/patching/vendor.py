@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from toto_patcher.errors import BackupError, RefusedError, UnsafePathError, UsageError
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.safe_files import Tree, give_to_owner_of
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.vendoring import losses, vendor_tree
 from toto_patcher.patching.vendoring.lock_file import LockFile
@@ -239,11 +239,8 @@ def _made(root: Path) -> Iterator[None]:
             with suppress(FileExistsError):
                 folder.mkdir(0o755)
                 made.append(folder)
-                above = Tree(folder.parent)
-                with above:
-                    owner = above.status(PurePosixPath())
-                    if os.geteuid() == 0 and owner is not None:
-                        os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
+                with Tree(folder.parent) as above:
+                    give_to_owner_of(above.folder(PurePosixPath()), above.folder(PurePosixPath(folder.name)))
                     above.sync_folder(PurePosixPath())
         yield
     except BaseException:

@@ -13,7 +13,7 @@ from types import FrameType
 
 from toto_patcher.errors import LockedError, StorageError, UnsafePathError
 from toto_patcher.patching.files.layout import FOLDER
-from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.safe_files import Tree, give_to_owner_of
 from toto_patcher.patching.files.system_errors import about
 
 LOCK = FOLDER / "lock"
@@ -52,6 +52,7 @@ def acquire(tree: Tree) -> int:
             if not stat.S_ISREG(mine.st_mode):
                 raise UnsafePathError("is not a plain file", path=LOCK)
             with about(LOCK):
+                give_to_owner_of(tree.folder(FOLDER), descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The former holder may have removed the file between our open and our lock. Then the lock guards nothing:
             # a third process may hold a new file of this name. The folder is walked anew for the same reason.

@@ -22,6 +22,20 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def give_to_owner_of(folder: int, made: int) -> None:
+    """Gives what root made in a folder to the folder's owner, who could not change or remove it otherwise.
+
+    Args:
+        folder: a descriptor of the folder.
+        made: a descriptor of what was made in it.
+    """
+    if os.geteuid() != 0:
+        return
+    owner, mine = os.fstat(folder), os.fstat(made)
+    if (mine.st_uid, mine.st_gid) != (owner.st_uid, owner.st_gid):
+        os.fchown(made, owner.st_uid, owner.st_gid)
+
+
 class Tree:
     """The files below one root. Use as a context manager; it holds descriptors of the folders it has entered."""
 
@@ -110,7 +124,8 @@ class Tree:
         Args:
             path: where.
             data: what.
-            like: the permission bits, or the status of a file whose owner and permission bits it takes over.
+            like: the permission bits, or the status of a file whose owner and permission bits it takes over. Without
+                one the owner is the folder's, if we may give files away.
 
         Raises:
             OSError: also when the file cannot be read back as written; whatever was written is left behind.
@@ -121,7 +136,9 @@ class Tree:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-                if not isinstance(like, int):
+                if isinstance(like, int):
+                    give_to_owner_of(self.folder(path.parent), descriptor)
+                else:
                     mine = os.fstat(descriptor)
                     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
                         os.fchown(descriptor, like.st_uid, like.st_gid)
@@ -193,12 +210,14 @@ class Tree:
         return True
 
     def make_folder(self, path: PurePosixPath) -> bool:
-        """Makes a folder in an existing one. False where there was one."""
+        """Makes a folder in an existing one, for the owner of that. False where there was one."""
         try:
             with about(path):
                 os.mkdir(path.name, 0o755, dir_fd=self.folder(path.parent))
         except FileExistsError:
             return False
+        with about(path):
+            give_to_owner_of(self.folder(path.parent), self.folder(path))
         return True
 
     def remove_folder(self, path: PurePosixPath) -> bool:
