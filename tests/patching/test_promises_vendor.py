@@ -104,12 +104,15 @@ def test_promise_04_any_error_of_the_system_leaves_tree_and_lock_unchanged_and_i
             log = place.with_name("log")
             options = ("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}")
             ending = driver.run(action, root, *options, log=log)
-            if ending.status == 4:
+            if ending.status in (3, 4):  # 3: what would be replaced could not be read again where it came from
                 assert f"{error}: {os.strerror(getattr(errno, error))}" in ending.line
-                if everything(root) != untouched:
-                    assert not transaction.is_quiet(root), (number, ending)
+                if everything(root) != untouched:  # a journal to finish, or a lock that could not be removed
+                    assert (root / ".toto-patch").exists(), (number, ending)
                     transaction.recover(root)
-                assert everything(root) == untouched, (number, ending)
+                left = everything(root)
+                if before == "none" and own(root) == {}:
+                    left.pop("t", None)
+                assert left == untouched, (number, ending)
             else:
                 assert ending.status == 0, (number, ending)
                 transaction.recover(root)

@@ -35,15 +35,19 @@ def acquire(tree: Tree) -> int:
     """
     for _ in range(_ATTEMPTS):
         tree.forget(FOLDER)
+        made = False
         if tree.status(FOLDER) is None:
             tree.check_writable(FOLDER.parent)
-            tree.make_folder(FOLDER)
+            made = tree.make_folder(FOLDER)
         try:
             with about(LOCK):
                 descriptor = os.open(LOCK.name, _FLAGS, 0o644, dir_fd=tree.folder(FOLDER))
         except FileNotFoundError:
             continue  # the holder has just removed the folder, as a revert does
         except OSError as error:
+            if made:
+                with suppress(OSError):
+                    tree.remove_folder(FOLDER)
             if error.errno is not None and stat.S_ISLNK(getattr(tree.status(LOCK), "st_mode", 0)):
                 raise UnsafePathError("is a symbolic link", path=LOCK) from error
             raise

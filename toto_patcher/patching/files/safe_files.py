@@ -216,8 +216,13 @@ class Tree:
                 os.mkdir(path.name, 0o755, dir_fd=self.folder(path.parent))
         except FileExistsError:
             return False
-        with about(path):
-            give_to_owner_of(self.folder(path.parent), self.folder(path))
+        try:
+            with about(path):
+                give_to_owner_of(self.folder(path.parent), self.folder(path))
+        except BaseException:
+            with suppress(OSError):
+                self.remove_folder(path)
+            raise
         return True
 
     def remove_folder(self, path: PurePosixPath) -> bool:

@@ -46,8 +46,13 @@ def refuse(
             hint=f"patch it where it is (toto-patch --root {root} apply), or vendor into another folder",
         )
     originals = [release.files for release in pinned_releases().values()]
-    if previous is not None and (again := _proven(found, previous, wanted, originals, fetch_again)) is not None:
-        originals.append(again)
+    cause = ""
+    if previous is not None:
+        try:
+            again = _proven(found, previous, wanted, originals, fetch_again)
+            originals += [] if again is None else [again]
+        except TotoPatchError as error:
+            cause = str(error)
     written = [*originals, *([previous.files] if previous else [])]
     refuse_all([_foreign(path) for path in _licences(found, wanted) if not _in(written, path, found.files[path])])
     if force:
@@ -66,7 +71,7 @@ def refuse(
         )
     if found.package and not any(found.package == package(original) for original in [*originals, wanted]):
         if previous is not None and found.package == package(previous.files):
-            raise _only_copy(previous, root)
+            raise _only_copy(previous, root, cause)
         raise _edited(found.package, [package(original) for original in written], root)
     return originals
 
@@ -90,10 +95,7 @@ def _proven(found: Found, previous: Lock, wanted: Files, originals: list[Files],
         found.package == package(original) for original in [*originals, wanted]
     ):
         return None
-    try:
-        again = fetch_again(previous)
-    except TotoPatchError:
-        return None
+    again = fetch_again(previous)
     return again if again is not None and package(again) == found.package else None
 
 
@@ -111,11 +113,16 @@ def _foreign(path: PurePosixPath) -> RefusedError:
     return DriftError("is not the licence file that vendor wrote, and has its name", path=path, hint=hint)
 
 
-def _only_copy(previous: Lock, root: Path) -> RefusedError:
-    source = previous.source
-    origin = source.details.get("path") or f"{source.details.get('url')} at {source.details.get('commit')}"
+def _only_copy(previous: Lock, root: Path, cause: str) -> RefusedError:
+    details, why = previous.source.details, f"does not give these bytes again ({cause})"
+    if previous.source.kind == "path":
+        origin = f"the folder {details.get('path')}"
+        why = why if cause else "has other bytes now"
+    else:
+        origin = f"{details.get('url')} at {details.get('commit')}"
+        why = why if cause else "was not asked whether it still has them"
     return DriftError(
-        f"came from {origin}, which does not give these bytes again now: this may be the only copy",
+        f"came from {origin}, which {why}: this may be the only copy",
         path=root,
         hint="keep a copy of it, then discard it with vendor --force",
     )

@@ -145,11 +145,13 @@ def remove_odd(root: Path, found: Found, folders: tuple[PurePosixPath, ...]) -> 
         StorageError: the operating system refused.
     """
     odd = [path for path, digest in found.files.items() if digest == ODD and path.parts[0] == PACKAGE]
+    if not odd:
+        return
     try:
         with Tree(root) as tree:
             for path in odd:
                 tree.remove(path)
-            for folder in reversed(folders) if odd else ():
+            for folder in reversed(folders):
                 tree.remove_folder(folder)
     except OSError as error:
         named = storage_error(error)
