@@ -69,8 +69,8 @@ class LockFile:
             if status is not None and status.st_size > MAX_BYTES:
                 raise UnsafePathError("is no lock file of toto-patch: too large", path=self.path, hint=_AWAY)
             self._before = folder.read(self._name)
-            self._prepared = True
             self._write_next(folder, self.data)
+            self._prepared = True
 
     def publish(self) -> None:
         """Puts the prepared lock in place, in one step, and waits until the disk has it."""

@@ -20,6 +20,9 @@ else:
 
 LOCK_VERSION = 1
 HEADER = "# Written by `toto-patch vendor`: what lies in the folder of the same name. Do not edit."
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+# The only lines there are. What else TOML allows is not asked for, and can take its reader minutes.
+_LINE = re.compile(rf"\s*(?:#.*|\[[a-z]+\]|(?:{_TEXT}|[\w-]+)\s*=\s*(?:{_TEXT}|\d{{1,9}})\s*)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 SourceKind = Literal["release", "git", "path"]
 
@@ -75,7 +78,10 @@ def parse(data: bytes) -> Lock | None:
     A lock is cloned with a repository. It names files of the package and its licences only, and nothing but texts.
     """
     try:
-        document = tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        if not all(_LINE.fullmatch(line) for line in text.splitlines()):
+            return None
+        document = tomllib.loads(text)
         if document["lock-version"] != LOCK_VERSION or document["source"]["kind"] not in ("release", "git", "path"):
             return None
         details = {key: _text(value) for key, value in document["source"].items() if key != "kind"}
