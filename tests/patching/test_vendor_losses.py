@@ -1,4 +1,4 @@
-"""What vendor takes away: nothing beside the package, and inside of it nothing that cannot be fetched again, unasked."""
+"""What vendor takes away: nothing beside the package, and in it nothing that cannot be fetched again, unasked."""
 
 from __future__ import annotations
 
