@@ -156,7 +156,7 @@ def mutated_wheel(dice: random.Random) -> bytes:
             kind = dice.randrange(5)
             name = dice.choice(NAMES)
             if kind == 0:
-                entries.insert(dice.randrange(len(entries) + 1), (name, b"evil\n"))
+                entries.insert(dice.randrange(len(entries) + 1), (name or "/", b"evil\n"))
             elif kind == 1:
                 link = zipfile.ZipInfo(dice.choice(["toto/link.py", "toto/model", name or "x"]))
                 link.external_attr = (dice.choice([stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR]) | 0o777) << 16

@@ -196,6 +196,25 @@ def test_promise_07_a_read_only_folder_of_the_old_tree_is_refused_before_the_fir
     assert tree_in_force(root) == "new"
 
 
+def test_promise_07_a_folder_that_could_not_be_removed_afterwards_is_refused_before(
+    driver: Driver, place: Path
+) -> None:
+    lay(place, "none")
+    for name in ("from-old", "from-new"):
+        write(place / name, {"toto/kept/same.py": b"", "toto/kept/same/x.py": b""})
+    (place / "from-new/toto/kept/same/x.py").unlink()
+    root = place / "t"
+    vendor_path(place / "from-old", root)
+    for path in [place, *place.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    (root / "toto/kept").chmod(0o555)
+    untouched = everything(root)
+    ending = driver.run("vendor-upgrade", root, user=NOBODY)
+    assert ending.status == 4 and "toto/kept: EACCES" in ending.line, ending
+    assert everything(root) == untouched
+    assert driver.run("vendor-old", root, user=NOBODY).line == "unchanged"
+
+
 def test_promise_07_bytecode_of_another_user_blocks_nothing(driver: Driver, place: Path) -> None:
     root = lay(place, "old")
     for path in [place, *place.rglob("*")]:

@@ -143,14 +143,16 @@ def test_a_tree_from_a_repository_is_replaced_only_if_that_still_has_the_commit(
 
 def test_force_names_the_files_that_nobody_else_has(place: Path) -> None:
     root = lay(place, "old")
-    write(root, {"toto/mine.py": b"mine\n", "toto/own/deep.bin": bytes(range(256))})
+    write(root, {"toto/mine.py": b"mine\n", "toto/own/deep.bin": bytes(range(256)), "toto/.DS_Store": b"x"})
     (root / "toto/to-etc").symlink_to("/etc")
     (root / "toto/model/util.py").write_bytes(UTIL + b"# mine\n")
     error = refused(place, "the tree was edited")
     for name in ("toto/mine.py (added)", "toto/own/deep.bin (added)", "toto/to-etc (added)"):
         assert name in str(error)
     done = vendor_path(place / "from-new", root, force=True)
-    assert {"toto/mine.py", "toto/own/deep.bin", "toto/to-etc", "toto/model/util.py"} <= set(map(str, done.discarded))
+    assert {"toto/.DS_Store", "toto/mine.py", "toto/own/deep.bin", "toto/to-etc", "toto/model/util.py"} <= set(
+        map(str, done.discarded)
+    )
     assert tree_in_force(root) == "new" and not (root / "toto/own").exists()
     assert not (root / "toto/to-etc").is_symlink() and Path("/etc/passwd").exists()
 
