@@ -225,7 +225,9 @@ def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) ->
     with suppress(OSError):
         journal.sync_folders(tree, moves)
     tree.remove(phase)
-    tree.sync_folder(FOLDER)
+    # All is done. A journal that a power cut brings back is settled once more, to the same end.
+    with suppress(OSError):
+        tree.sync_folder(FOLDER)
     return tuple(kept)
 
 
