@@ -296,9 +296,12 @@ def bad_input_is_named(bench: Bench) -> None:
     predict = bench.plain.predict
     hole = WAVE.copy()
     hole[[3, 5]] = np.nan, np.inf
-    refused("series 0: 2 of 100 values are not finite, the first is nan at step 3", lambda: predict(hole, 5))
-    refused("series 1: 2 of 100", lambda: predict([WAVE, hole], 5))
-    refused("at step 3 of variate 1", lambda: predict([[WAVE, hole]], 5, variates=True))
+    refused("series 0: 1 of 100 values are not finite, the first is inf at step 5", lambda: predict(hole, 5))
+    refused("series 1: 1 of 100", lambda: predict([WAVE, hole], 5))
+    refused("at step 5 of variate 1", lambda: predict([[WAVE, hole]], 5, variates=True))
+    refused("all 100 values are missing: there is nothing to forecast from", lambda: predict(WAVE * np.nan, 5))
+    nothing = np.stack([WAVE, WAVE * np.nan])
+    refused("variate 1: all 100 values are missing", lambda: predict(nothing, 5, variates=True))
     refused("too large for the model", lambda: predict([1.0, 1e39], 5))
     refused("series 0: is empty", lambda: predict([], 5))
     refused("series 1: is empty", lambda: predict([WAVE, []], 5))
@@ -402,7 +405,7 @@ def a_table_as_chronos_takes_it(bench: Bench) -> None:
     gap = gap[~((gap["item_id"] == "b") & (gap["timestamp"] == days[50]))]
     refused("'b': its timestamps are not regular", lambda: bench.plain.predict_df(gap, prediction_length=4))
     df.loc[df["item_id"] == "a", "target"] = np.nan
-    refused("item_id 'a': 30 of 30 values are not finite", lambda: bench.plain.predict_df(df, prediction_length=4))
+    refused("item_id 'a': all 30 values are missing", lambda: bench.plain.predict_df(df, prediction_length=4))
 
 
 @check

@@ -149,7 +149,7 @@ class Drawer:
         if self.compiler is None:
             batch = -(-count // batches)
         more = {} if request.future is None else {"future_exogenous_variables": request.future}
-        with self._arithmetic(request.inputs.series):
+        with self._arithmetic(request.inputs.series.device.type):
             found = self.forecaster.forecast(
                 request.inputs, request.horizon, num_samples=batch * batches, samples_per_batch=batch, **more
             )
@@ -198,21 +198,22 @@ class Drawer:
             torch.cuda.empty_cache()
 
     @contextlib.contextmanager
-    def _arithmetic(self, series: torch.Tensor) -> Iterator[None]:
+    def _arithmetic(self, device: str) -> Iterator[None]:
         """Mixed precision where it is asked for, without a check that upstream fails in 16 bits.
 
-        To torch's tolerance, the weights of its mixture do not sum to 1 there.
+        To torch's tolerance, the weights of its mixture do not sum to 1 there. Weights of 16 bits compute in 16 bits;
+        the series does not come in them, since it would be rounded before it is scaled.
         """
-        sixteen_bit = self._amp_dtype is not None or series.dtype == torch.bfloat16
+        weights = next(self._backbone.parameters()).dtype
+        dtype = self._amp_dtype or (weights if weights.itemsize == 2 else None)
+        if dtype is None:
+            yield
+            return
         before = torch.distributions.Distribution._validate_args
-        if sixteen_bit:
-            torch.distributions.Distribution.set_default_validate_args(False)
+        torch.distributions.Distribution.set_default_validate_args(False)
         try:
-            if self._amp_dtype is None:
+            with torch.autocast(device, dtype=dtype):
                 yield
-            else:
-                with torch.autocast(series.device.type, dtype=self._amp_dtype):
-                    yield
         finally:
             torch.distributions.Distribution.set_default_validate_args(before)
 

@@ -71,7 +71,8 @@ class TotoPipeline:
             device_map: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
             torch_compile, compile_mode, compile_backend: whether and how to compile. What is not given here comes from
                 the environment (``TOTO_COMPILE``, ...); ``TOTO_DISABLE_COMPILE`` wins over everything.
-            torch_dtype: of weights and series: float32 (the default), bfloat16, or "auto": as stored.
+            torch_dtype: of the weights: float32 (the default), bfloat16, or "auto": as stored. With bfloat16 the model
+                computes in it too; a series is scaled before, in float32 or wider.
             amp_dtype: computes in mixed precision of this dtype; the weights stay as they are.
             max_oom_retries: how often the batch of samples is halved when memory runs out.
             min_samples_per_batch: it is not made smaller than this.
@@ -143,20 +144,24 @@ class TotoPipeline:
         past_covariates: Any = None,
         future_covariates: Any = None,
         interval_seconds: int | None = None,
+        context_length: int | None = None,
         progress: bool | None = None,
     ) -> list[Forecast]:
         """Samples the future of one series or many.
 
         Args:
-            context: as ``contexts.read`` takes it: numbers, arrays, tensors, pandas; one series, many, or with
-                ``variates`` multivariate ones. Oldest value first.
+            context: as ``contexts.read`` takes it: numbers, arrays, tensors, pandas, polars; one series, many, or with
+                ``variates`` multivariate ones. Oldest value first. NaN, ``None`` and masked values are missing: they
+                are masked, and a ``DataWarning`` says how many there were.
             prediction_length: steps to forecast.
             num_samples: how many futures of each series.
             samples_per_batch: how many of them are drawn at once, where the tree does not decide that by itself;
                 by default as many as run well. Need not divide ``num_samples``.
             seed: the same seed gives the same samples on the same machine. Torch's own generators stay as they were.
-            past_covariates, future_covariates: covariates whose future is known (Toto 0.2.0).
+            past_covariates, future_covariates: covariates whose future is known (Toto 0.2.0). Toto 1.0 takes none
+                that are known for the past only.
             interval_seconds: time between two steps.
+            context_length: only so many steps at the end of each series are used; by default all.
             progress: a progress bar; by default on a terminal, where there is more than one batch of series.
 
         Returns:
@@ -167,8 +172,6 @@ class TotoPipeline:
             torch.OutOfMemoryError: not even the smallest allowed batch of samples fits.
         """
         horizon = _count("prediction_length", prediction_length)
-        samples = _count("num_samples", num_samples)
-        batch = None if samples_per_batch is None else _count("samples_per_batch", samples_per_batch)
         series = contexts.read(
             context,
             horizon,
@@ -176,8 +179,26 @@ class TotoPipeline:
             past_covariates=past_covariates,
             future_covariates=future_covariates,
             interval_seconds=interval_seconds,
+            context_length=None if context_length is None else _count("context_length", context_length),
         )
-        if future_covariates is not None and not self._tree.exogenous:
+        contexts.say_missing(series, [f"series {index}" for index in range(len(series))])
+        return self.predict_contexts(series, horizon, num_samples, samples_per_batch, seed=seed, progress=progress)
+
+    def predict_contexts(
+        self,
+        series: Sequence[Context],
+        prediction_length: int,
+        num_samples: int = 256,
+        samples_per_batch: int | None = None,
+        *,
+        seed: int | None = None,
+        progress: bool | None = None,
+    ) -> list[Forecast]:
+        """The same as ``predict`` for series that were read already."""
+        horizon = _count("prediction_length", prediction_length)
+        samples = _count("num_samples", num_samples)
+        batch = None if samples_per_batch is None else _count("samples_per_batch", samples_per_batch)
+        if any(one.covariates for one in series) and not self._tree.exogenous:
             raise InputError(
                 "this release of Toto takes no known covariates",
                 hint="Vendor 0.2.0: toto-patch vendor --version 0.2.0",
@@ -198,35 +219,56 @@ class TotoPipeline:
     ) -> list[Forecast]:
         """Forecasts the series of one batch."""
         filled = [*series, *[series[-1]] * (batch.slots - len(series))]
-        request = Request(self._inputs(filled), horizon, samples, batch.samples, self._future(filled), seed)
+        late = series[0].late
+        request = Request(self._inputs(filled), late + horizon, samples, batch.samples, self._future(filled), seed)
         targets = len(series[0].values) - series[0].covariates
-        values = self._drawer.draw(request)[: len(series), :targets].permute(0, 3, 1, 2)
-        return [
-            Forecast((values[index, :, 0] if one.single else values[index]).contiguous())
-            for index, one in enumerate(series)
-        ]
+        values = self._drawer.draw(request)[: len(series), :targets, late:].permute(0, 3, 1, 2)
+        return [self._own_units(one, values[index]) for index, one in enumerate(series)]
+
+    def _own_units(self, one: Context, samples: torch.Tensor) -> Forecast:
+        if one.level is not None:
+            samples = torch.from_numpy(one.level.up(samples.double().numpy()))
+        return Forecast((samples[:, 0] if one.single else samples).contiguous())
 
     def _inputs(self, series: Sequence[Context]) -> Any:
-        values = self._tensor(np.stack([one.values for one in series]))
-        seconds = torch.from_numpy(np.stack([one.seconds for one in series])).to(self.device)
+        values = np.stack([one.values if one.level is None else one.level.down(one.values) for one in series])
+        known = np.stack([one.known for one in series])
+        seconds = np.stack([one.seconds for one in series])
+        patch = int(self.model.model.patch_embed.stride)
+        short = -values.shape[-1] % patch
+        if short and any(one.level is not None for one in series):
+            # Upstream fills up whole patches with 0, which its model looks at: here, with what 0 is at this level.
+            nothing = np.zeros((len(values[0]), short))
+            left = [nothing if one.level is None else one.level.down(nothing) for one in series]
+            values = np.concatenate([np.stack(left), values], axis=-1)
+            known = np.concatenate([np.zeros_like(left, dtype=np.bool_), known], axis=-1)
+            seconds = np.concatenate([np.zeros((len(series), short), dtype=np.int64), seconds], axis=-1)
+        tensor = self._tensor(values)
         intervals = torch.tensor([one.interval for one in series], dtype=torch.int, device=self.device)
         more = {"num_exogenous_variables": series[0].covariates} if series[0].covariates else {}
+        times = torch.from_numpy(seconds).to(self.device)
         return self._tree.series(
-            series=values,
-            padding_mask=torch.ones_like(values, dtype=torch.bool),
+            series=tensor,
+            padding_mask=torch.from_numpy(known).to(self.device),
             # One group: the variates of a series see each other. Series never do, whatever their groups.
-            id_mask=torch.zeros_like(values, dtype=torch.int),
-            timestamp_seconds=seconds[:, None].expand(values.shape).contiguous(),
-            time_interval_seconds=intervals[:, None].expand(values.shape[:2]).contiguous(),
+            id_mask=torch.zeros_like(tensor, dtype=torch.int),
+            timestamp_seconds=times[:, None].expand(tensor.shape).contiguous(),
+            time_interval_seconds=intervals[:, None].expand(tensor.shape[:2]).contiguous(),
             **more,
         )
 
     def _future(self, series: Sequence[Context]) -> torch.Tensor | None:
-        known = [one.future for one in series if one.future is not None]
+        known = [
+            one.future if one.level is None else one.level.down(one.future, len(one.values) - one.covariates)
+            for one in series
+            if one.future is not None
+        ]
         return self._tensor(np.stack(known)) if known else None
 
     def _tensor(self, values: contexts.Array) -> torch.Tensor:
+        """On the device, never narrower than float32: the model rounds a series only after it has scaled it."""
         dtype = next(self.model.parameters()).dtype
+        dtype = torch.promote_types(dtype, torch.float32)
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
 
     def _generators_kept(self, kept: bool) -> contextlib.AbstractContextManager[None]:
