@@ -136,8 +136,8 @@ def _read_one(
         raise InputError(f"{where}: future_covariates are given without past_covariates; both are needed")
     if past is not None and future is None:
         raise InputError(
-            f"{where}: past_covariates are given without future_covariates: Toto 1.0 takes no covariates that are known "
-            "for the past only",
+            f"{where}: past_covariates are given without future_covariates: Toto 1.0 takes no covariates that are "
+            "known for the past only",
             hint="Give their future too, or forecast them beside the target as variates of one series (variates=True).",
         )
     if past is not None:
@@ -165,7 +165,7 @@ def _read_one(
 
 def _items(context: Any, variates: bool) -> list[Any]:
     """The series, still as they were given."""
-    if context is None or isinstance(context, (str, bytes, Mapping)):
+    if context is None or isinstance(context, (str, bytes, Mapping, set, frozenset)):
         raise InputError(f"the context is {type(context).__name__}, not numbers")
     if is_pandas(context):
         if getattr(context, "ndim", 1) == 1 or variates:
@@ -251,8 +251,10 @@ def _oldest_first(item: Any, where: str) -> Any:
     """A pandas object with an index of times in their order; others as they are."""
     index = getattr(item, "index", None) if is_pandas(item) else None
     kind = type(index).__name__
+    if index is None:
+        return item
     if kind not in ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex"):
-        if index is not None and len(index) > 2 and getattr(index, "is_monotonic_decreasing", False):
+        if len(index) > 2 and getattr(index, "is_monotonic_decreasing", False):
             say(f"{where}: its index runs backwards; the values are taken as they stand, the oldest first")
         return item
     if index.hasnans or index.has_duplicates:

@@ -20,8 +20,8 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Forecast:
     """Samples of one series' future, in the series' own units.
 
-    They are on the CPU, whatever the model ran on: they are small beside the model, they outlive its buffers, and having
-    them means that the forecast is done. They are float32; float64 where float32 does not hold the series' level.
+    They are on the CPU, whatever the model ran on: they are small beside the model, they outlive its buffers, and
+    having them means that the forecast is done. float32; float64 where float32 does not hold the series' level.
 
     Attributes:
         samples: (num_samples, prediction_length); of a multivariate series (num_samples, variates, prediction_length).

@@ -33,6 +33,7 @@ def predict(
     freq: Any = None,
     on_error: str = "raise",
     context_length: int | None = None,
+    interval_seconds: int | None = None,
     **options: Any,
 ) -> Any:
     """Forecasts every series of a table: a DataFrame of pandas or polars, or a table of pyarrow.
@@ -49,17 +50,19 @@ def predict(
             said. It need not name the day at which the data's weeks or months begin.
         on_error: "raise" for the first series that cannot be forecast, or "skip" it and forecast the others: then
             ``.attrs["errors"]`` of the result holds the reasons by id.
-        context_length: only so many steps at the end of each series are used.
+        context_length, interval_seconds: as of ``TotoPipeline.predict``.
         options: ``num_samples``, ``samples_per_batch``, ``seed``, ``progress`` of ``TotoPipeline.predict``.
 
     Returns:
-        A DataFrame of pandas with the columns ``id_column``, ``timestamp_column``, ``target_name``, ``predictions`` (the
-        mean of the samples) and one for each level, named by it: "0.1". Series in the order in which ``df`` brings them.
+        A DataFrame of pandas with the columns ``id_column``, ``timestamp_column``, ``target_name``, ``predictions``
+        (the mean of the samples) and one for each level, named by it: "0.1". Series in the order of ``df``.
 
     Raises:
         InputError: a column is missing, a series cannot be forecast, or as ``TotoPipeline.predict``.
     """
     levels = check_levels(quantile_levels)
+    if freq is not None and not isinstance(freq, (int, float)):
+        periods.offset(freq)  # wrong for all series, or for none
     if on_error not in ON_ERROR:
         raise InputError(f'on_error is {on_error!r}, expected "raise" or "skip"')
     targets = [target] if isinstance(target, str) else list(target)
@@ -76,7 +79,8 @@ def predict(
         tables.require_columns(df, covariates, "df")
         known = dict(tables.split(future_df, id_column, timestamp_column, "future_df"))
     tables.unused(df, [id_column, timestamp_column, *targets, *covariates])
-    reader = _Reader(targets, covariates, timestamp_column, freq, prediction_length, context_length)
+    reader = _Reader(targets, covariates, timestamp_column, freq, prediction_length)
+    settings = {"context_length": context_length, "interval_seconds": interval_seconds}
     found: dict[Any, tuple[Context, Any]] = {}
     errors: dict[Any, InputError] = {}
     absent: dict[Any, int] = {}
@@ -84,7 +88,7 @@ def predict(
         try:
             if isinstance(part, InputError):
                 raise part
-            *series, absent[key] = reader.read(part, known.get(key))
+            *series, absent[key] = reader.read(part, known.get(key), settings)
             found[key] = (series[0], series[1])
         except InputError as error:
             named = InputError(f"{id_column} {key!r}: {error.message.removeprefix(': ')}", hint=error.hint)
@@ -103,13 +107,11 @@ def predict(
 class _Reader:
     """Makes contexts of the rows of one series."""
 
-    def __init__(
-        self, targets: list[str], covariates: list[str], timestamp: str, freq: Any, horizon: int, length: int | None
-    ) -> None:
+    def __init__(self, targets: list[str], covariates: list[str], timestamp: str, freq: Any, horizon: int) -> None:
         self._targets, self._covariates, self._timestamp = targets, covariates, timestamp
-        self._freq, self._horizon, self._length = freq, horizon, length
+        self._freq, self._horizon = freq, horizon
 
-    def read(self, part: Any, known: Any) -> tuple[Context, Any, int]:
+    def read(self, part: Any, known: Any, settings: dict[str, Any]) -> tuple[Context, Any, int]:
         """The context, the times to forecast, and how many rows are missing."""
         steps = periods.steps(part[self._timestamp], self._freq, self._horizon)
         values = self._rows(part, self._targets, steps)
@@ -124,8 +126,8 @@ class _Reader:
             variates=not single,
             past_covariates=None if past is None else [past],
             future_covariates=None if future is None else [future],
-            context_length=self._length,
             name="",
+            **settings,
         )
         return context, steps.ahead, steps.missing
 

@@ -1,9 +1,9 @@
 """Series whose level is too high, or too large, for the numbers that the model computes in.
 
-At 1.7e9 float32 has steps of 128: a series of 1.7e9 +- 50 would be a constant to the model, and its forecast no more than
-that. The model sees every series less its running mean, so the level can be taken off in float64 and put back onto the
-samples: in exact arithmetic that is the same forecast. What stands for "no value" (upstream fills with 0 at the left) is
-moved along with it. A power of two does the same for magnitudes at which samples would leave float32.
+At 1.7e9 float32 has steps of 128: a series of 1.7e9 +- 50 would be a constant to the model, and its forecast too. The
+model sees every series less its running mean, so the level can be taken off in float64 and put back onto the samples:
+in exact arithmetic that is the same forecast. What stands for "no value" (upstream fills with 0 at the left) is moved
+along with it. A power of two does the same for magnitudes at which samples would leave float32.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ EPSILON = 2.0**-24
 LEAST_VARIANCE = 0.1
 """What upstream's scaler adds to the variance: less spread than its root is no spread to the model."""
 HUGE, REDUCED = 2.0**60, 40
-"""Magnitudes from here on are divided by a power of two, which leaves them below 2**41. What upstream adds to the variance
-then counts for more, by 1e-12 of the magnitude."""
+"""Magnitudes from here on are divided by a power of two, which leaves them below 2**41. What upstream adds to the
+variance then counts for more, by 1e-12 of the magnitude."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def steps(times: Any, freq: Any, horizon: int) -> Steps:
         if grid is None:
             raise InputError(f"its timestamps are not regular{_where(index)}", hint=_UNEVEN)
         return Steps(np.arange(len(index)), _after(index, grid, horizon))
-    grid = _offset(freq)
+    grid = offset(freq)
     if grid.n < 1:
         raise InputError(f"freq is {freq!r}, and must go forward")
     for candidate in _candidates(index, grid):
@@ -85,7 +85,8 @@ def _where(index: Any) -> str:
     return f": {index[odd]} is followed by {index[odd + 1]}, most are {pd.Timedelta(int(usual))} apart"
 
 
-def _offset(freq: Any) -> Any:
+def offset(freq: Any) -> Any:
+    """The offset of pandas that ``freq`` names; InputError where it names none."""
     import warnings
 
     import pandas as pd
@@ -108,7 +109,7 @@ def _inferred(index: Any) -> Any:
         return None
     found = pd.infer_freq(index)
     if found is not None:
-        return _offset(found)
+        return offset(found)
     # Months from the 15th to the 15th: pandas has no name for them.
     for months in (1, 3, 6, 12):
         step = pd.DateOffset(months=months)
@@ -117,48 +118,51 @@ def _inferred(index: Any) -> Any:
     return None
 
 
-def _candidates(index: Any, offset: Any) -> list[Any]:
+def _candidates(index: Any, given: Any) -> list[Any]:
     """The offset, and where some times lie off its anchor, the same one anchored at the first time."""
     import pandas as pd
 
-    months = {"M": 1, "Q": 3, "Y": 12, "A": 12}.get(offset.rule_code.lstrip("B").split("-")[0][:1], 0)
-    if isinstance(offset, pd.offsets.Week):
-        return [offset, pd.offsets.Week(offset.n)]
-    if isinstance(offset, pd.offsets.Tick) or not months or "Half" in type(offset).__name__:
-        return [offset]
-    if type(offset).__name__.startswith(("Month", "Quarter", "Year", "Business", "BMonth", "BQuarter", "BYear")):
-        return [offset, pd.DateOffset(months=months * offset.n)]
-    return [offset]
+    months = {"M": 1, "Q": 3, "Y": 12, "A": 12}.get(given.rule_code.lstrip("B").split("-")[0][:1], 0)
+    if isinstance(given, pd.offsets.Week):
+        return [given, pd.offsets.Week(given.n)]
+    if isinstance(given, pd.offsets.Tick) or not months or "Half" in type(given).__name__:
+        return [given]
+    if type(given).__name__.startswith(("Month", "Quarter", "Year", "Business", "BMonth", "BQuarter", "BYear")):
+        return [given, pd.DateOffset(months=months * given.n)]
+    return [given]
 
 
-def _places(index: Any, offset: Any) -> Any:
-    """Of each time the number of steps from the first; ``None`` where the offset does not lead to it, or hardly ever."""
+def _months(grid: Any) -> int:
+    """The months between two times of an offset that has no anchor, 0 of another."""
     import pandas as pd
 
-    if not isinstance(offset, (pd.offsets.Tick, pd.DateOffset)) or (
-        type(offset) is not pd.DateOffset and not offset.is_on_offset(index[0])
-    ):
+    return grid.kwds["months"] * grid.n if type(grid) is pd.DateOffset and set(grid.kwds) == {"months"} else 0
+
+
+def _places(index: Any, grid: Any) -> Any:
+    """Of each time the number of steps from the first; ``None`` where the grid leads to one never, or hardly ever."""
+    if not _months(grid) and not grid.is_on_offset(index[0]):
         return None
-    grid = _after(index[:1], offset, None, until=index[-1])
-    found = grid.get_indexer(index)
+    times = _after(index[:1], grid, None, until=index[-1])
+    found = times.get_indexer(index)
     if (found < 0).any():
         return None
-    # Mostly neighbours: else the offset is finer than the data.
+    # Mostly neighbours: else the grid is finer than the data.
     if len(found) > 1 and 2 * int((np.diff(found) == 1).sum()) < len(found) - 1:
         return None
     return found
 
 
-def _after(index: Any, offset: Any, horizon: int | None, until: Any = None) -> Any:
+def _after(index: Any, grid: Any, horizon: int | None, until: Any = None) -> Any:
     """The times of ``horizon`` steps after the last, or all from the first to ``until``."""
     import pandas as pd
 
-    if type(offset) is not pd.DateOffset:
+    months, start = _months(grid), index[0]
+    if not months:
         if horizon is None:
-            return pd.date_range(index[0], until, freq=offset)
-        return pd.date_range(index[-1], periods=horizon + 1, freq=offset)[1:]
+            return pd.date_range(index[0], until, freq=grid)
+        return pd.date_range(index[-1], periods=horizon + 1, freq=grid)[1:]
     # From the first time on, or the 31st would become the 28th in February and stay it.
-    months, start = offset.kwds["months"], index[0]
     last = index[-1] if until is None else until
     count = ((last.year - start.year) * 12 + last.month - start.month) // months + 1
     times = pd.DatetimeIndex([start + pd.DateOffset(months=months * k) for k in range(count + (horizon or 0))])

@@ -19,6 +19,7 @@ from toto_patcher.runtime.batches import Batch, divide
 from toto_patcher.runtime.contexts import Context
 from toto_patcher.runtime.drawing import Compiler, Drawer, Request
 from toto_patcher.runtime.forecast import LEVELS, Forecast, check_levels
+from toto_patcher.runtime.numbers import Array
 from toto_patcher.runtime.progress import tracked
 
 log = logging.getLogger(__name__)
@@ -265,7 +266,7 @@ class TotoPipeline:
         ]
         return self._tensor(np.stack(known)) if known else None
 
-    def _tensor(self, values: contexts.Array) -> torch.Tensor:
+    def _tensor(self, values: Array) -> torch.Tensor:
         """On the device, never narrower than float32: the model rounds a series only after it has scaled it."""
         dtype = next(self.model.parameters()).dtype
         dtype = torch.promote_types(dtype, torch.float32)

@@ -18,4 +18,4 @@ def say(text: str) -> None:
     depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, DataWarning, stacklevel=depth - 1)
+    warnings.warn(text, DataWarning, stacklevel=depth)

@@ -1,4 +1,4 @@
-"""A column of times: dates as pandas has them, or numbers that go on as numbers. What could be two things is refused."""
+"""A column of times: dates as pandas has them, or numbers that go on as numbers. What can be two things is refused."""
 
 from __future__ import annotations
 
@@ -81,13 +81,19 @@ def _parsed(column: Any, name: str, **options: Any) -> Any:
 
 
 def _text(column: Any, name: str) -> Any:
-    """Dates as text: with the year first as ISO 8601 has them, else only if day and month cannot be taken for another."""
+    """Dates as text: the year first as in ISO 8601, else only if day and month cannot be taken for each other."""
     import warnings
 
     iso = column.str.match(_YEAR_FIRST)
     if iso.all():
         zones = column.str.extract(r"\d[T ].*?(Z|[+-]\d\d:?\d\d)\s*$", expand=False)
-        if zones.nunique() > 1 and zones.notna().all():
+        if zones.notna().any() and zones.isna().any():
+            place = int(zones.isna().to_numpy().argmax())
+            row = column.index[place]
+            raise InputError(
+                f"{name!r} holds times with a zone and without: {column.iloc[place]!r} at row {row}", hint=_hint(name)
+            )
+        if zones.nunique() > 1:
             say(f"{name!r} holds times of several UTC offsets: they are taken as UTC")
             return _parsed(column, name, format="ISO8601", utc=True)
         return _parsed(column, name, format="ISO8601")
@@ -134,7 +140,9 @@ def _numbers(column: Any, name: str) -> Any:
                     f"{name!r} holds numbers that look like dates written {form}, such as {example}",
                     hint=f"Convert it first: pd.to_datetime(df[{name!r}].astype(str), format={form!r}).",
                 )
-    return column if isinstance(column.dtype, np.dtype) else pd.Series(values, index=column.index)
+    if isinstance(column.dtype, np.dtype):
+        return column
+    return pd.Series(values.astype(np.int64) if column.dtype.kind in "iu" else values, index=column.index)
 
 
 def unit(values: Any) -> str | None:
