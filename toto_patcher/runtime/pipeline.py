@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import operator
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from toto_patcher.errors import InputError
-from toto_patcher.runtime import checkpoints, contexts, environment, vendored
+from toto_patcher.errors import InputError, UsageError
+from toto_patcher.runtime import checkpoints, compilations, contexts, environment, forking, service, vendored
 from toto_patcher.runtime.batches import Batch, divide
 from toto_patcher.runtime.contexts import Context
 from toto_patcher.runtime.drawing import Compiler, Drawer, Request
@@ -47,6 +50,46 @@ class TotoPipeline:
         self.device = device
         self.root = tree.root
         self.profile = tree.profile
+        self._recipe: Recipe | None = None
+        self._forked = False
+        forking.renew(self)
+        service.register(self)
+
+    def after_fork(self) -> None:
+        """Makes a lock of its own for a forked child: the thread that held this one is not there."""
+        idle = self._lock.acquire(blocking=False)
+        self._lock = threading.RLock()
+        self._forked = True
+        if not idle:
+            self._drawer.after_fork()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By reference: the other process loads the same files into the same tree, with the same settings.
+
+        Weights do not go, nor do compiled code, buffers, hooks, ``samples_limit`` and an access token of the hub.
+
+        Raises:
+            InputError: the weights are no longer those of the checkpoint, or the pipeline was made by hand.
+        """
+        if self._recipe is None or not self._recipe.holds(self.model):
+            why = "was not made by from_pretrained" if self._recipe is None else "has other weights than its checkpoint"
+            raise InputError(
+                f"the pipeline {why}: a pipeline is pickled by reference, as its checkpoint, tree and settings",
+                hint="Save the weights as a checkpoint (config.json, model.safetensors), and load that folder.",
+            )
+        return _restored, (type(self), self._recipe.arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TotoPipeline:
+        """A pipeline with weights of its own, as they are now; compiled code and buffers are made anew."""
+        with self._lock:
+            # The rotary embedding keeps static methods as attributes, which Python cannot copy and need not.
+            kept = [one for module in self.model.modules() for one in vars(module).values()]
+            memo.update({id(one): one for one in kept if isinstance(one, staticmethod)})
+            model = copy.deepcopy(self.model, memo)
+            other = type(self)(self._tree, model, self.device, self._drawer.copy(model.model))
+            if self._recipe is not None and self._recipe.holds(self.model):
+                other._recipe = Recipe.of(self._recipe.arguments, model)
+        return other
 
     @classmethod
     def from_pretrained(
@@ -106,7 +149,22 @@ class TotoPipeline:
                 "patch it with: toto-patch apply",
                 tree.root,
             )
-        return cls(tree, model, device, Drawer(tree, model.model, compiler, mixed, retries, smallest))
+        made = cls(tree, model, device, Drawer(tree, model.model, compiler, mixed, retries, smallest))
+        arguments = {
+            "model_id_or_dir": str(Path(folder).resolve()) if Path(model_id_or_dir).is_dir() else str(model_id_or_dir),
+            "device_map": str(device),
+            "torch_compile": choice.enabled,
+            "compile_mode": choice.mode,
+            "compile_backend": choice.backend,
+            "torch_dtype": str(dtype).removeprefix("torch."),
+            "amp_dtype": None if mixed is None else str(mixed).removeprefix("torch."),
+            "max_oom_retries": retries,
+            "min_samples_per_batch": smallest,
+            "root": None if tree.installed else str(tree.root),
+            **{name: value for name, value in hub.items() if name != "token"},
+        }
+        made._recipe = Recipe.of(arguments, model)
+        return made
 
     @property
     def forecaster(self) -> Any:
@@ -115,8 +173,18 @@ class TotoPipeline:
 
     @property
     def compiled(self) -> bool:
-        """Whether forecasts are compiled. False also after compiling failed."""
+        """Whether forecasts are compiled. False also after compiling failed: see ``compile_error``."""
         return self._drawer.compiler is not None
+
+    @property
+    def compile_error(self) -> str | None:
+        """Why compiling that was asked for is not in force, in one line; ``None`` while it is, or was not asked for."""
+        return self._drawer.compile_error
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Why forecasts took upstream's slow path (profile full-graph), a reason each; empty while none did."""
+        return self._drawer.fallbacks
 
     @property
     def mode(self) -> str | None:
@@ -205,15 +273,34 @@ class TotoPipeline:
                 hint="Vendor 0.2.0: toto-patch vendor --version 0.2.0",
             )
         first = None if seed is None else _count("seed", seed, least=0)
+        if self._forked:
+            self._begin_in_child()
         forecasts: dict[int, Forecast] = {}
         with self._lock, self._generators_kept(first is not None):
             width = None if self._tree.decodes else self.model.model.embed_dim
             together = divide(series, samples, batch, width=width, fixed=self.compiled)
             for number, chosen in enumerate(tracked(together, progress)):
                 own = None if first is None else (first + number * SEED_STEP) % 2**63
-                found = self._forecast([series[index] for index in chosen.members], chosen, horizon, samples, own)
+                with compilations.watched(partial(_asked, series, chosen, horizon, samples)):
+                    found = self._forecast([series[index] for index in chosen.members], chosen, horizon, samples, own)
                 forecasts.update(zip(chosen.members, found, strict=True))
         return [forecasts[index] for index in range(len(series))]
+
+    def _begin_in_child(self) -> None:
+        """Before the first forecast of a forked process.
+
+        Raises:
+            UsageError: the pipeline is on a GPU.
+        """
+        if self.device.type == "cuda":
+            raise UsageError(
+                "this process was forked from one that used the GPU, and CUDA does not work after a fork",
+                hint='Start processes with multiprocessing.get_context("spawn"), or load the pipeline after the fork.',
+            )
+        if torch.get_num_threads() > 1:  # OpenMP would wait for threads that were not forked
+            torch.set_num_threads(1)
+            log.warning("forecasting in a forked process: torch computes in one thread here")
+        self._forked = False
 
     def _forecast(
         self, series: Sequence[Context], batch: Batch, horizon: int, samples: int, seed: int | None
@@ -303,6 +390,42 @@ class TotoPipeline:
         from toto_patcher.runtime import frames
 
         return frames.predict(self, df, prediction_length=_count("prediction_length", prediction_length), **options)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a pipeline was made.
+
+    Attributes:
+        arguments: of ``from_pretrained``.
+        weights: address and version of each weight then.
+    """
+
+    arguments: dict[str, Any]
+    weights: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, arguments: dict[str, Any], model: Any) -> Recipe:
+        """The recipe of a model that was just loaded."""
+        return cls(arguments, cls._state(model))
+
+    def holds(self, model: Any) -> bool:
+        """Whether the model has the weights that were loaded. Writing to ``.data`` cannot be seen."""
+        return self._state(model) == self.weights
+
+    @staticmethod
+    def _state(model: Any) -> tuple[tuple[int, int], ...]:
+        return tuple((tensor.data_ptr(), tensor._version) for tensor in model.parameters())
+
+
+def _restored(kind: type[TotoPipeline], arguments: dict[str, Any]) -> TotoPipeline:
+    """The pipeline that was pickled."""
+    return kind.from_pretrained(**arguments)
+
+
+def _asked(series: Sequence[Context], batch: Batch, horizon: int, samples: int) -> str:
+    variates, steps = series[batch.members[0]].values.shape
+    return f"{len(batch)} series of {variates} x {steps} points, {horizon} ahead, {samples} samples"
 
 
 def _device(device_map: str | torch.device | None) -> torch.device:
