@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.runtime import data_checks, process_checks
+
 CHECKS: dict[str, Callable[[Bench], None]] = {}
 ONE = ("full-graph",)
 ON: dict[str, tuple[str, ...]] = {
@@ -28,6 +30,8 @@ ON: dict[str, tuple[str, ...]] = {
     "bad_checkpoints_are_named": ONE,
     "quantiles_in_chronos_shapes": ONE,
     "a_table_as_chronos_takes_it": ONE,
+    "tables_are_used_rightly_or_refused": ONE,
+    "the_series_is_wide_until_it_is_scaled": ONE,
     "a_bar_where_it_is_wanted": ONE,
     "without_a_compiler_it_forecasts_eagerly": ("full-graph", "unpatched"),
     "an_error_of_the_forecast_itself_leaves_it_compiled": ONE,
@@ -514,6 +518,10 @@ def libcst_is_never_imported(bench: Bench) -> None:
     import gluonts.torch.distributions  # what stood in for gluonts.torch is gone
 
     assert gluonts.torch.__file__ is not None and hasattr(gluonts.torch, "PyTorchPredictor")
+
+
+for each in (*data_checks.CHECKS, *process_checks.CHECKS):
+    check(each)
 
 
 def main(tree: str, root: str, folder: str) -> None:
