@@ -1,4 +1,4 @@
-"""What holds numbers, and what only looks like it; what stands in for missing values; levels that float32 cannot hold."""
+"""What holds numbers and what only looks like it, what stands for missing values, levels that float32 cannot hold."""
 
 from __future__ import annotations
 
