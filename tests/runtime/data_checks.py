@@ -104,6 +104,13 @@ def covariates_and_variates_are_wide_too(bench: Any) -> None:
     assert np.allclose(low[0].numpy(), top[0].numpy(), rtol=1e-3, atol=0.05)
 
 
+def a_high_series_changes_no_other(bench: Any) -> None:
+    """Whole patches are then filled up by the pipeline instead of upstream, with the same zeros."""
+    high = 1.7e9 + 50 * np.sin(STEPS / 5)
+    beside, alone = (bench.plain.predict([WAVE, other], 40, 16, seed=1)[0] for other in (high, WAVE * 2))
+    assert beside.samples.dtype == bench.torch.float32 and bench.torch.equal(beside.samples, alone.samples)
+
+
 def missing_values_are_masked_as_upstream_masks_them(bench: Any) -> None:
     holed = WAVE.copy()
     holed[[7, 50, 51, 52, 200]] = np.nan
@@ -227,6 +234,7 @@ def tables_are_used_rightly_or_refused(bench: Any) -> None:
 CHECKS = (
     the_series_is_wide_until_it_is_scaled,
     covariates_and_variates_are_wide_too,
+    a_high_series_changes_no_other,
     missing_values_are_masked_as_upstream_masks_them,
     only_the_end_of_the_context,
     tables_are_used_rightly_or_refused,

@@ -103,6 +103,11 @@ def test_numbers_go_on_in_their_own_unit() -> None:
         (HOURS + pd.Timedelta("17min"), "h", "2024-04-02 04:17"),
         (HOURS, pd.Timedelta("1h"), "2024-04-02 04:00"),
         (HOURS[:1], "h", "2024-03-29 01:00"),
+        (DAYS, pd.DateOffset(days=1), "2024-04-10"),
+        (fifteenth(60, 1), pd.DateOffset(months=1), "1995-01-15"),
+        (pd.date_range("2010", periods=60, freq="SMS"), "SMS", "2012-07-01"),
+        (pd.date_range("2010", periods=30, freq="WOM-2TUE"), None, "2012-07-10"),
+        ([pd.Timestamp("2010-01-31") + pd.DateOffset(months=i) for i in range(20)], "MS", "2011-09-30"),
         (HOURS[:2], None, "2024-03-29 02:00"),
     ],
 )
@@ -134,6 +139,10 @@ def test_clocks_that_are_changed_move_no_step() -> None:
         (HOURS, "fortnight", "freq is 'fortnight'"),
         (HOURS, "-1h", "must go forward"),
         (HOURS[[0, 0, 1, 2]], "h", "occur twice"),
+        (HOURS, 3600, "freq is 3600, a number"),
+        ([pd.Timestamp("1700"), pd.Timestamp("2200")], "s", "its 2 rows span 15778454400 steps"),
+        (pd.date_range("2262-04-01", periods=11), "D", "cannot be counted in steps"),
+        ([0, 10**12], 1, "its 2 rows span 1000000000000 steps"),
     ],
 )
 def test_times_that_do_not_fit_are_refused(times: Any, freq: Any, told: str) -> None:

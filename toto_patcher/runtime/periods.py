@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 from toto_patcher.errors import InputError
 from toto_patcher.runtime import stamps
+
+MOST_STEPS = 100
+"""For each row; beyond that a series is more hole than series."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,15 @@ def steps(times: Any, freq: Any, horizon: int) -> Steps:
             f"timestamps occur twice: {times.iloc[place]} at row {times.index[place]}, {int(twice.sum())} in all",
             hint="Keep one of each; if clocks were set back there, give the column its time zone.",
         )
-    if times.dtype.kind in "iuf":
-        return _of_numbers(times, freq, horizon)
+    try:
+        return _of_numbers(times, freq, horizon) if times.dtype.kind in "iuf" else _of_dates(times, freq, horizon)
+    except InputError:
+        raise
+    except (ValueError, OverflowError, TypeError) as error:  # of pandas: beyond the year 2262, say
+        raise InputError(f"its times cannot be counted in steps: {error}", hint=_MISFIT) from error
+
+
+def _of_dates(times: Any, freq: Any, horizon: int) -> Steps:
     import pandas as pd
 
     index = pd.DatetimeIndex(times)
@@ -59,6 +70,8 @@ def steps(times: Any, freq: Any, horizon: int) -> Steps:
         if grid is None:
             raise InputError(f"its timestamps are not regular{_where(index)}", hint=_UNEVEN)
         return Steps(np.arange(len(index)), _after(index, grid, horizon))
+    if isinstance(freq, (int, float, np.number)):
+        raise InputError(f"freq is {freq!r}, a number, and the times are dates", hint='Such as "h", "15min", "D".')
     grid = offset(freq)
     if grid.n < 1:
         raise InputError(f"freq is {freq!r}, and must go forward")
@@ -69,8 +82,19 @@ def steps(times: Any, freq: Any, horizon: int) -> Steps:
     raise InputError(f"its timestamps do not fit freq={freq!r}{_where(index)}", hint=_MISFIT)
 
 
+_ANCHORED = re.compile("(?:B|Business)?(Month|Quarter|Year)(?:Begin|End)")
+"""Offsets that may begin anywhere in the month."""
 _UNEVEN = "Pass freq, so that missing rows are known as such, or make it regular first (resample)."
 _MISFIT = "Pass the freq that they have, or none, or make them fit it first (resample)."
+
+
+def _require_bounded(steps: float, rows: int) -> None:
+    """Refuses a series of which next to nothing is there: its steps would fill the memory."""
+    if steps > MOST_STEPS * (rows + 100):
+        raise InputError(
+            f"its {rows} rows span {steps:.0f} steps: nearly all are missing",
+            hint="Cut it after the hole, or resample.",
+        )
 
 
 def _where(index: Any) -> str:
@@ -122,14 +146,12 @@ def _candidates(index: Any, given: Any) -> list[Any]:
     """The offset, and where some times lie off its anchor, the same one anchored at the first time."""
     import pandas as pd
 
-    months = {"M": 1, "Q": 3, "Y": 12, "A": 12}.get(given.rule_code.lstrip("B").split("-")[0][:1], 0)
     if isinstance(given, pd.offsets.Week):
         return [given, pd.offsets.Week(given.n)]
-    if isinstance(given, pd.offsets.Tick) or not months or "Half" in type(given).__name__:
+    found = _ANCHORED.fullmatch(type(given).__name__)
+    if found is None:
         return [given]
-    if type(given).__name__.startswith(("Month", "Quarter", "Year", "Business", "BMonth", "BQuarter", "BYear")):
-        return [given, pd.DateOffset(months=months * given.n)]
-    return [given]
+    return [given, pd.DateOffset(months={"Month": 1, "Quarter": 3, "Year": 12}[found[1]] * given.n)]
 
 
 def _months(grid: Any) -> int:
@@ -143,6 +165,8 @@ def _places(index: Any, grid: Any) -> Any:
     """Of each time the number of steps from the first; ``None`` where the grid leads to one never, or hardly ever."""
     if not _months(grid) and not grid.is_on_offset(index[0]):
         return None
+    start, step, last = (time.timestamp() for time in (index[0], index[0] + grid, index[-1]))
+    _require_bounded((last - start) / max(step - start, 1e-9), len(index))
     times = _after(index[:1], grid, None, until=index[-1])
     found = times.get_indexer(index)
     if (found < 0).any():
@@ -182,6 +206,7 @@ def _of_numbers(times: Any, freq: Any, horizon: int) -> Steps:
     if not step > 0:
         raise InputError(f"freq is {freq!r}, and must be above 0")
     exact = (values - values[0]) / step
+    _require_bounded(float(exact[-1]), len(values))
     places = np.rint(exact).astype(np.int64)
     even = np.abs(exact - places).max() < 1e-3 and (len(places) < 2 or (np.diff(places) >= 1).all())
     if even and freq is None:
