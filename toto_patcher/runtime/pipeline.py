@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import operator
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,17 @@ import numpy as np
 import torch
 
 from toto_patcher.errors import InputError, UsageError
-from toto_patcher.runtime import checkpoints, compilations, contexts, environment, forking, service, vendored
+from toto_patcher.runtime import arguments, checkpoints, compilations, contexts, environment, forking, service, vendored
 from toto_patcher.runtime.batches import Batch, divide
 from toto_patcher.runtime.contexts import Context
-from toto_patcher.runtime.drawing import Compiler, Drawer, Request
+from toto_patcher.runtime.drawing import Drawer, Request
 from toto_patcher.runtime.forecast import LEVELS, Forecast, check_levels
 from toto_patcher.runtime.numbers import Array
 from toto_patcher.runtime.progress import tracked
+from toto_patcher.runtime.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SEED_STEP = 0x9E3779B97F4A7C15
 """Between the seeds of two batches of series; the first batch has the seed that was given."""
 
@@ -128,15 +126,15 @@ class TotoPipeline:
             CheckpointError: the files are missing, damaged or of another shape.
             UsageError, UnknownSourceError: there is no Toto, or another package has its name.
         """
-        device = _device(device_map)
-        dtype, mixed = _dtype("torch_dtype", torch_dtype, auto=True), _dtype("amp_dtype", amp_dtype)
-        retries = _count("max_oom_retries", max_oom_retries, least=0)
-        smallest = _count("min_samples_per_batch", min_samples_per_batch)
+        device = arguments.device(device_map)
+        dtype, mixed = arguments.dtype("torch_dtype", torch_dtype, auto=True), arguments.dtype("amp_dtype", amp_dtype)
+        retries = arguments.count("max_oom_retries", max_oom_retries, least=0)
+        smallest = arguments.count("min_samples_per_batch", min_samples_per_batch)
         unknown = hub.keys() - {"revision", "cache_dir", "token", "local_files_only"}
         if unknown:
             raise TypeError(f"from_pretrained() got an unexpected argument {sorted(unknown)[0]!r}")
         choice = environment.choose(torch_compile, compile_mode, compile_backend)
-        compiler = _compiler(choice) if choice.enabled else None
+        compiler = arguments.compiler(choice) if choice.enabled else None
         folder = checkpoints.find(model_id_or_dir, **hub)
         tree = vendored.load(root)
         if dtype is None:
@@ -150,7 +148,7 @@ class TotoPipeline:
                 tree.root,
             )
         made = cls(tree, model, device, Drawer(tree, model.model, compiler, mixed, retries, smallest))
-        arguments = {
+        recipe = {
             "model_id_or_dir": str(Path(folder).resolve()) if Path(model_id_or_dir).is_dir() else str(model_id_or_dir),
             "device_map": str(device),
             "torch_compile": choice.enabled,
@@ -163,7 +161,7 @@ class TotoPipeline:
             "root": None if tree.installed else str(tree.root),
             **{name: value for name, value in hub.items() if name != "token"},
         }
-        made._recipe = Recipe.of(arguments, model)
+        made._recipe = Recipe.of(recipe, model)
         return made
 
     @property
@@ -240,7 +238,7 @@ class TotoPipeline:
             InputError: an argument is wrong, or a series cannot be forecast.
             torch.OutOfMemoryError: not even the smallest allowed batch of samples fits.
         """
-        horizon = _count("prediction_length", prediction_length)
+        horizon = arguments.count("prediction_length", prediction_length)
         series = contexts.read(
             context,
             horizon,
@@ -248,7 +246,7 @@ class TotoPipeline:
             past_covariates=past_covariates,
             future_covariates=future_covariates,
             interval_seconds=interval_seconds,
-            context_length=None if context_length is None else _count("context_length", context_length),
+            context_length=None if context_length is None else arguments.count("context_length", context_length),
         )
         contexts.say_missing(series, [f"series {index}" for index in range(len(series))])
         return self.predict_contexts(series, horizon, num_samples, samples_per_batch, seed=seed, progress=progress)
@@ -264,15 +262,15 @@ class TotoPipeline:
         progress: bool | None = None,
     ) -> list[Forecast]:
         """The same as ``predict`` for series that were read already."""
-        horizon = _count("prediction_length", prediction_length)
-        samples = _count("num_samples", num_samples)
-        batch = None if samples_per_batch is None else _count("samples_per_batch", samples_per_batch)
+        horizon = arguments.count("prediction_length", prediction_length)
+        samples = arguments.count("num_samples", num_samples)
+        batch = None if samples_per_batch is None else arguments.count("samples_per_batch", samples_per_batch)
         if any(one.covariates for one in series) and not self._tree.exogenous:
             raise InputError(
                 "this release of Toto takes no known covariates",
                 hint="Vendor 0.2.0: toto-patch vendor --version 0.2.0",
             )
-        first = None if seed is None else _count("seed", seed, least=0)
+        first = None if seed is None else arguments.count("seed", seed, least=0)
         if self._forked:
             self._begin_in_child()
         forecasts: dict[int, Forecast] = {}
@@ -389,93 +387,15 @@ class TotoPipeline:
         """Forecasts the series of a long pandas table, one row for each series and time; see ``frames.predict``."""
         from toto_patcher.runtime import frames
 
-        return frames.predict(self, df, prediction_length=_count("prediction_length", prediction_length), **options)
+        horizon = arguments.count("prediction_length", prediction_length)
+        return frames.predict(self, df, prediction_length=horizon, **options)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a pipeline was made.
-
-    Attributes:
-        arguments: of ``from_pretrained``.
-        weights: address and version of each weight then.
-    """
-
-    arguments: dict[str, Any]
-    weights: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, arguments: dict[str, Any], model: Any) -> Recipe:
-        """The recipe of a model that was just loaded."""
-        return cls(arguments, cls._state(model))
-
-    def holds(self, model: Any) -> bool:
-        """Whether the model has the weights that were loaded. Writing to ``.data`` cannot be seen."""
-        return self._state(model) == self.weights
-
-    @staticmethod
-    def _state(model: Any) -> tuple[tuple[int, int], ...]:
-        return tuple((tensor.data_ptr(), tensor._version) for tensor in model.parameters())
-
-
-def _restored(kind: type[TotoPipeline], arguments: dict[str, Any]) -> TotoPipeline:
+def _restored(kind: type[TotoPipeline], recipe: dict[str, Any]) -> TotoPipeline:
     """The pipeline that was pickled."""
-    return kind.from_pretrained(**arguments)
+    return kind.from_pretrained(**recipe)
 
 
 def _asked(series: Sequence[Context], batch: Batch, horizon: int, samples: int) -> str:
     variates, steps = series[batch.members[0]].values.shape
     return f"{len(batch)} series of {variates} x {steps} points, {horizon} ahead, {samples} samples"
-
-
-def _device(device_map: str | torch.device | None) -> torch.device:
-    """The device to run on.
-
-    Raises:
-        InputError: it is unknown, or not there.
-    """
-    if device_map is None or device_map == "auto":
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(device_map)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"unknown device {device_map!r}", hint='Use "cpu", "cuda" or "cuda:0".') from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"Toto does not run on the device {device_map!r}", hint='Use "cpu", "cuda" or "cuda:0".')
-    if device.type == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    number = (torch.cuda.current_device() if count else 0) if device.index is None else device.index
-    if number >= count:
-        raise InputError(f"there is no device {device_map!r}: torch sees {count} GPUs", hint='Use device_map="cpu".')
-    return torch.device("cuda", number)
-
-
-def _dtype(name: str, given: torch.dtype | str | None, *, auto: bool = False) -> torch.dtype | None:
-    if given is None or (auto and given == "auto"):
-        return None
-    found = given if isinstance(given, torch.dtype) else DTYPES.get(str(given).removeprefix("torch."))
-    if found not in DTYPES.values():
-        raise InputError(f"{name} is {given!r}, expected float32 or bfloat16" + (' or "auto"' if auto else ""))
-    return found
-
-
-def _count(name: str, given: Any, *, least: int = 1) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = None
-    if number is None or isinstance(given, bool) or number < least:
-        raise InputError(f"{name} is {given!r}, expected a whole number, at least {least}")
-    return number
-
-
-def _compiler(choice: environment.Choice) -> Compiler:
-    backend = choice.backend or environment.DEFAULT_BACKEND
-    if backend != environment.DEFAULT_BACKEND:
-        import torch._dynamo
-
-        known = torch._dynamo.list_backends(exclude_tags=())
-        if backend not in known:
-            raise InputError(f"unknown compile backend {backend!r}", hint=f"Use one of: {', '.join(known)}.")
-    return Compiler(choice.mode, backend)
