@@ -107,8 +107,12 @@ def covariates_and_variates_are_wide_too(bench: Any) -> None:
 def a_high_series_changes_no_other(bench: Any) -> None:
     """Whole patches are then filled up by the pipeline instead of upstream, with the same zeros."""
     high = 1.7e9 + 50 * np.sin(STEPS / 5)
-    beside, alone = (bench.plain.predict([WAVE, other], 40, 16, seed=1)[0] for other in (high, WAVE * 2))
-    assert beside.samples.dtype == bench.torch.float32 and bench.torch.equal(beside.samples, alone.samples)
+    beside, alone = (
+        bench.plain.forecaster.forecast(bench.plain._inputs(_contexts(bench.plain, [WAVE, other])), 40).mean[0]
+        for other in (high, WAVE * 2)
+    )
+    assert bench.torch.equal(beside, alone)
+    assert [one.samples.dtype.itemsize for one in bench.plain.predict([WAVE, high], 8, 4)] == [4, 8]
 
 
 def missing_values_are_masked_as_upstream_masks_them(bench: Any) -> None:
