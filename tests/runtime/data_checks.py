@@ -95,10 +95,10 @@ def covariates_and_variates_are_wide_too(bench: Any) -> None:
     both, _ = told(lambda: bench.plain.predict(np.stack([high, WAVE]), 8, 512, variates=True, seed=1))
     middle = both[0].median.numpy()
     assert abs(middle[0].mean() - 1.7e9) < 500 and abs(middle[1].mean() - 100) < 100
-    future = 1.7e9 + 50 * np.sin(np.arange(500, 508) / 5)
+    future = 1.7e9 + 50 * np.sin(np.arange(500, 540) / 5)  # more than a patch: the first is read for the second
     cut = slice(500 % 32, None)  # whole patches: the model also looks at what is filled in at the left
     low, top = (
-        bench.plain.predict(WAVE[cut], 8, 64, seed=1, past_covariates=[past[cut]], future_covariates=[ahead])
+        bench.plain.predict(WAVE[cut], 40, 64, seed=1, past_covariates=[past[cut]], future_covariates=[ahead])
         for past, ahead in ((high - 1.7e9, future - 1.7e9), (high, future))
     )
     assert np.allclose(low[0].numpy(), top[0].numpy(), rtol=1e-3, atol=0.05)
