@@ -121,6 +121,8 @@ def import_torch() -> str:
     try:
         importlib.import_module(_DYNAMO)
         folder = importlib.import_module("torch._inductor.runtime.cache_dir_utils").default_cache_dir()
+    except OSError:  # nowhere to keep compiled code: the pipeline says so
+        folder = ""
     except ImportError as error:
         raise UsageError(
             f"compiling needs torch, which cannot be imported: {error}", hint="pip install 'toto-patch[runtime]'"
