@@ -15,7 +15,7 @@ KNOWS = {
     "compat": {"runtime"},
     "patching": {"errors", "__version__"},
     "equivalence": {"errors", "patching"},
-    "workspace": {"errors", "patching", "results"},
+    "workspace": {"errors", "patching", "results", "__version__"},
     "evidence": {"errors", "roots", "runtime", "patching", "equivalence", "workspace", "results", "report"},
 }
 """Room -> what it may import of this package."""

@@ -45,7 +45,7 @@ def cli(ctx: click.Context) -> None:
 @click.option("--from-git", metavar="URL", help="Take it from a git repository; needs --rev.")
 @click.option("--rev", metavar="R", help="The revision of --from-git.")
 @click.option("--from-path", type=click.Path(path_type=Path), metavar="DIR", help="Copy it from a folder.")
-@click.option("--force", is_flag=True, help="Replace a tree that is patched or edited.")
+@click.option("--force", is_flag=True, help="Replace a package that is patched, edited or the only copy.")
 @global_options
 def vendor(version: str | None, from_git: str | None, rev: str | None, from_path: Path | None, force: bool) -> None:
     """Put a pinned Toto into vendor/toto and record every file's sha256."""

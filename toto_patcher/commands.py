@@ -206,6 +206,7 @@ def vendor(
         release=done.release,
         files=len(done.files),
         changed=done.changed,
+        discarded=tuple(map(str, done.discarded)),
     )
 
 

@@ -278,6 +278,10 @@ def _vendor(result: r.VendorResult, out: Surface) -> None:
     where = f"{_tree(result.root)} ({_count(result.files, 'file')})"
     done = f"Vendored {origin} into {where}." if result.changed else f"{where} is {origin} already; nothing to do."
     out.line(done, "bold green" if result.changed else "green")
+    for path in result.discarded:
+        out.line(
+            f"  {path} was discarded: its bytes were from no release and no source that gives them again.", "yellow"
+        )
     out.line(f"  Their sha256 are in {_tree(result.lock)}.", "dim")
     _next(out, [("toto-patch apply --backup", "applies the profile graph-breaks")])
 

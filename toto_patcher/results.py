@@ -220,7 +220,7 @@ class RecoverResult(Result):
 
 @dataclass(frozen=True)
 class VendorResult(Result):
-    """What was laid into the vendor folder."""
+    """What was laid into the vendor folder; ``discarded`` are the files that --force gave up for good."""
 
     command: ClassVar[str] = "vendor"
     root: str
@@ -229,6 +229,7 @@ class VendorResult(Result):
     release: str | None
     files: int
     changed: bool
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

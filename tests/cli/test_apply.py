@@ -245,6 +245,24 @@ def test_numerics_without_torch_say_what_to_install(patched: Path, monkeypatch: 
     assert done.exit_code == 2 and ".[runtime]" in done.output
 
 
+def test_vendor_force_names_what_it_discards_and_leaves_the_rest(
+    tmp_path: Path, toto_release: Any, toto_patch: Run
+) -> None:
+    assert toto_patch("--root", "third_party", "vendor", "--from-path", toto_release("0.1.4")).returncode == 0
+    root = tmp_path / "third_party"
+    for name in ("toto/mine.py", "ours/work.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("only copy\n")
+    command = ("--root", "third_party", "vendor", "--from-path", toto_release("0.2.0"))
+    refused = toto_patch(*command)
+    assert refused.returncode == 3 and "toto/mine.py (added)" in refused.stderr and "ours" not in refused.stderr
+    forced = toto_patch(*command, "--force", "--json")
+    assert document(forced)["discarded"] == ["toto/mine.py"]
+    assert (root / "ours/work.py").read_text() == "only copy\n" and not (root / "toto/mine.py").exists()
+    (root / "toto/mine.py").write_text("only copy\n")
+    assert "toto/mine.py was discarded" in toto_patch(*command, "--force").stdout
+
+
 def test_vendor_then_apply_then_revert_in_an_empty_folder(tmp_path: Path, toto_release: Any, toto_patch: Run) -> None:
     source = toto_release("0.1.4")
     done = toto_patch("vendor", "--from-path", source)

@@ -26,6 +26,10 @@ from toto_patcher.patching import state as _preloaded  # noqa: F401
 from toto_patcher.patching.change import Plan
 from toto_patcher.patching.files import renames
 from toto_patcher.patching.store import Store
+from toto_patcher.patching.vendor import vendor_path
+from toto_patcher.patching.vendoring import releases
+
+releases.pinned_releases()  # read once, before anything is traced
 
 PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)
 
@@ -33,6 +37,9 @@ PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)
 def operate(request: dict[str, Any], plan: Plan | None) -> str:
     """Does what is asked in the child and returns a line about it."""
     root, action = Path(request["root"]), request["action"]
+    if action.startswith("vendor-"):
+        source = root.parent / ("from-old" if action == "vendor-old" else "from-new")
+        return "changed" if vendor_path(source, root, force=action == "vendor-force").changed else "unchanged"
     if action == "recover":
         return transaction.recover(root).action
     if action == "revert":

@@ -84,7 +84,7 @@ def crashed(driver: Driver, root: Path, kind: str) -> tuple[str, str]:
     elif kind == "while taking back":
         # The disk fails at the third move for good, so the roll-back cannot finish either.
         ending = driver.inject(after, root, "renameat2", "error=EIO", "3+")
-        assert ending.status == 4 and "recover" in ending.line, ending
+        assert ending.status == 6 and "recover" in ending.line and "mixed" in ending.line, ending
     elif kind == "while clearing up":
         driver.inject(after, root, "unlinkat", "signal=SIGKILL", "5")
     elif kind == "while preparing":

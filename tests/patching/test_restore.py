@@ -145,14 +145,14 @@ def test_without_backup_and_git_the_pinned_release_has_the_original(root: Path, 
     patch(root, backup=False, release="0.2.0")
     asked: list[str] = []
     found = plan(root, release(asked, {rename(name): data for name, (data, _) in OLD.items()}))
-    assert sources(found) == {ATTENTION: "release 0.2.0", UTIL: "release 0.2.0"} and asked == ["0.2.0"]
+    assert sources(found) == {ATTENTION: "release 0.2.0", UTIL: "release 0.2.0"} and set(asked) == {"0.2.0"}
     transaction.commit(found, backup=True)
     assert snapshot(root) == before
 
 
 def test_a_release_with_other_bytes_is_not_used(root: Path) -> None:
     patch(root, backup=False, release="0.2.0")
-    with pytest.raises(BackupError, match=r"release 0\.2\.0 has other bytes") as caught:
+    with pytest.raises(BackupError, match="no pinned release has them") as caught:
         plan(root, release([], {ATTENTION: OLD[ATTENTION][0], UTIL: b"other"}))
     assert caught.value.path == UTIL and fingerprint(OLD[UTIL][0]) in caught.value.hint
 

@@ -19,7 +19,7 @@ _COMMIT = re.compile(r"[0-9a-f]{4,64}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})|")
 
 _MODE_BITS = 0o777
-_CODE_THAT_PYTHON_RUNS = frozenset({".pyc", ".pyo", ".so", ".pyd", ".pth", ".dll", ".dylib"})
+CODE_WITHOUT_SOURCE = frozenset({".pyc", ".pyo", ".so", ".pyd", ".pth", ".dll", ".dylib"})
 _NO_SOURCES = frozenset({"__pycache__", "site-packages"})
 """Folders in which no source of a checkout lies."""
 
@@ -64,7 +64,7 @@ def check_package_path(path: str) -> str:
         raise ValueError(f"{path!r} is hidden, so it belongs to no package")
     if any(part in _NO_SOURCES for part in parts):
         raise ValueError(f"{path!r} lies where no source of the package lies")
-    if PurePosixPath(path).suffix.lower() in _CODE_THAT_PYTHON_RUNS:
+    if PurePosixPath(path).suffix.lower() in CODE_WITHOUT_SOURCE:
         raise ValueError(f"{path!r} is no source file")
     return path
 

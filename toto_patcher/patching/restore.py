@@ -160,7 +160,7 @@ def _find_originals(
                 damage = error
         original = _from_git(root, file, state.git_commit)
         if original is None and release_bytes:
-            original = _from_release(file, release_bytes)
+            original = _from_release(file, state.release, release_bytes)
         if original is None:
             refusals.append(_lost(file, damage))
         else:
@@ -168,12 +168,15 @@ def _find_originals(
     return found, refusals
 
 
-def _from_release(file: FileState, release_bytes: ReleaseBytes) -> Original | None:
-    """Looks in every pinned release, by fingerprint: a package may be renamed, and a record may name any release."""
+def _from_release(file: FileState, recorded: str | None, release_bytes: ReleaseBytes) -> Original | None:
+    """Looks in the recorded release and in every pinned one that has the file.
+
+    By fingerprint, not by name: a package may be renamed, and a record may name any release.
+    """
     from toto_patcher.patching.vendoring.releases import pinned_releases
 
     for version, release in reversed(list(pinned_releases().items())):
-        if file.pristine in release.files.values():
+        if version == recorded or file.pristine in release.files.values():
             for data in release_bytes(version).values():
                 if fingerprint(data) == file.pristine:
                     return Original(PurePosixPath(file.path), data, f"release {version}")

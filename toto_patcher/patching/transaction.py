@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import refuse_all
+from toto_patcher.errors import RefusedError, refuse_all
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files import journal, preflight, recovery
-from toto_patcher.patching.files.layout import FOLDER
+from toto_patcher.patching.files.layout import FOLDER, PHASES
 from toto_patcher.patching.files.lock import acquire, deferred_interrupts, describe_to_git, release
 from toto_patcher.patching.files.recovery import Recovery
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
-from toto_patcher.patching.files.writing import Transaction, unfinished
+from toto_patcher.patching.files.writing import Beside, Transaction, unfinished
 from toto_patcher.patching.store import Store
+from toto_patcher.patching.vendoring.lock_file import LockFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,6 +63,12 @@ def pending(root: Path) -> Pending | None:
     return None if found is None else Pending(found[0].stem, found[1].files)
 
 
+def is_quiet(root: Path) -> bool:
+    """Whether no transaction was interrupted here and none is being written. Writes nothing; believes no journal."""
+    with _named_errors(), Tree(root) as tree:
+        return all(tree.status(phase) is None for phase in PHASES)
+
+
 def recover(root: Path) -> Recovery:
     """Finishes or undoes what an interrupted command left; writes nothing where there is nothing to do.
 
@@ -78,8 +85,12 @@ def recover(root: Path) -> Recovery:
 
 
 @contextmanager
-def exclusive(root: Path) -> Iterator[Recovery | None]:
+def exclusive(root: Path, *, force: bool = False) -> Iterator[Recovery | None]:
     """Holds the checkout's lock, after recovering what an interrupted command left.
+
+    Args:
+        root: the checkout's folder.
+        force: a journal that allows no recovery is set aside; for who replaces every file of the package anyway.
 
     Yields:
         What recovery did, or ``None`` where there was nothing to do. ``commit`` inside the block uses the same lock.
@@ -103,7 +114,8 @@ def exclusive(root: Path) -> Iterator[Recovery | None]:
             _held.add(holder)
             with _named_errors(), deferred_interrupts():
                 describe_to_git(tree)
-                found = _settle(tree)
+                found = _settle(tree, force=force)
+                LockFile(root).settle()
             yield found
         finally:
             _held.discard(holder)
@@ -195,10 +207,37 @@ def put_back(plan: Plan) -> None:
         Transaction(tree, plan, state, state, {}, ()).run()
 
 
-def _settle(tree: Tree) -> Recovery | None:
+def lay(plan: Plan, emptied: tuple[PurePosixPath, ...], beside: Beside) -> None:
+    """Writes the files of a plan that makes another tree, and drops the record of what was patched before.
+
+    Args:
+        plan: the files.
+        emptied: folders that go if nothing is left in them, parents first.
+        beside: what changes together with the tree, outside of it.
+
+    Raises:
+        DriftError, UnsafePathError, RefusedGroup: files are not as the plan expects; nothing was written.
+        StorageError: the operating system refused; the tree is as it was.
+        KeyboardInterrupt: the tree is as it was, or wholly new if everything had been written.
+    """
+    with exclusive(plan.root), _named_errors(), Tree(plan.root) as tree:
+        preflight.check_files(tree, plan)
+        for folder in emptied:
+            if tree.status(folder) is not None:
+                tree.check_writable(folder.parent)
+        made = preflight.missing_folders(tree, plan)
+        Transaction(tree, plan, None, None, {}, made, emptied=emptied, beside=beside).run()
+
+
+def _settle(tree: Tree, *, force: bool) -> Recovery | None:
     """Recovers what an interrupted command left; a failure says where the tree stands."""
     try:
         return recovery.settle(tree)
+    except RefusedError:
+        if not force:
+            raise
+        recovery.set_aside(tree)
+        return None
     except OSError as error:
         cause = storage_error(error)
         raise unfinished(tree, f"{cause.message}, while recovering what was interrupted", cause) from error

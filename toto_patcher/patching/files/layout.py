@@ -10,3 +10,4 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """No source file and no backup is larger."""
 PHASES = tuple(FOLDER / f"{name}.json" for name in ("done", "undo", "journal", "prepare"))
+SET_ASIDE = FOLDER / "unusable-journal.json"

@@ -14,7 +14,7 @@ from types import FrameType
 
 from toto_patcher.errors import LockedError, StorageError, UnsafePathError
 from toto_patcher.patching.files.layout import FOLDER
-from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.safe_files import Tree, give_to_owner_of
 from toto_patcher.patching.files.system_errors import about
 
 LOCK = FOLDER / "lock"
@@ -50,15 +50,19 @@ def acquire(tree: Tree) -> int:
     """
     for _ in range(_ATTEMPTS):
         tree.forget(FOLDER)
+        made = False
         if tree.status(FOLDER) is None:
             tree.check_writable(FOLDER.parent)
-            tree.make_folder(FOLDER)
+            made = tree.make_folder(FOLDER)
         try:
             with about(LOCK):
                 descriptor = os.open(LOCK.name, _FLAGS, 0o644, dir_fd=tree.folder(FOLDER))
         except FileNotFoundError:
             continue  # the holder has just removed the folder, as a revert does
         except OSError as error:
+            if made:
+                with suppress(OSError):
+                    tree.remove_folder(FOLDER)
             if error.errno is not None and stat.S_ISLNK(getattr(tree.status(LOCK), "st_mode", 0)):
                 raise UnsafePathError("is a symbolic link", path=LOCK) from error
             raise
@@ -66,8 +70,8 @@ def acquire(tree: Tree) -> int:
             mine = os.fstat(descriptor)
             if not stat.S_ISREG(mine.st_mode):
                 raise UnsafePathError("is not a plain file", path=LOCK)
-            tree.give_to_owner(descriptor, FOLDER)  # or the owner could never take it again
             with about(LOCK):
+                give_to_owner_of(tree.folder(FOLDER), descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The former holder may have removed the file between our open and our lock. Then the lock guards nothing:
             # a third process may hold a new file of this name. The folder is walked anew for the same reason.

@@ -26,6 +26,16 @@ def check_plan(tree: Tree, plan: Plan, state: State | None, *, adopted: bool = F
         OSError: a file or its folder is read-only.
     """
     refuse_all(refusals(tree, plan, state, adopted=adopted))
+    _check_writable(tree, plan)
+
+
+def check_files(tree: Tree, plan: Plan) -> None:
+    """As ``check_plan``, for a plan that no record speaks of."""
+    refuse_all([found for change in plan.changes if (found := refusal(tree, change)) is not None])
+    _check_writable(tree, plan)
+
+
+def _check_writable(tree: Tree, plan: Plan) -> None:
     for change in plan.pending:
         if change.before is not None:
             tree.check_writable(change.path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
 from toto_patcher.patching.files import journal
-from toto_patcher.patching.files.layout import BACKUPS, FOLDER, STATE
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, SET_ASIDE, STATE
 from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
@@ -151,6 +151,14 @@ def _stuck(entry: Entry) -> RefusedError:
     return BackupError(message, path=entry.path, hint=hint)
 
 
+def set_aside(tree: Tree) -> None:
+    """Takes a journal that allows no recovery out of the way, for a transaction that replaces all that it is about."""
+    for phase in PHASES:
+        if tree.status(phase) is not None:
+            tree.rename(phase, SET_ASIDE)
+    tree.sync_folder(FOLDER)
+
+
 def go_forward(tree: Tree, phase: PurePosixPath, moves: Journal) -> Recovery:
     """Moves every file that is not foreign to its new bytes."""
     foreign = _move_all(tree, moves.entries, forward=True)
@@ -203,6 +211,7 @@ def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) ->
     if forward:
         for path in moves.bytecode:
             remove_bytecode(tree, PurePosixPath(path))
+        tree.remove(SET_ASIDE)
     for digest in moves.old_backups if forward else moves.new_backups:
         if digest not in needed:
             tree.remove(BACKUPS / digest)

@@ -23,6 +23,20 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def give_to_owner_of(folder: int, made: int) -> None:
+    """Gives what root made in a folder to the folder's owner, who could not change or remove it otherwise.
+
+    Args:
+        folder: a descriptor of the folder.
+        made: a descriptor of what was made in it.
+    """
+    if os.geteuid() != 0:
+        return
+    owner, mine = os.fstat(folder), os.fstat(made)
+    if (mine.st_uid, mine.st_gid) != (owner.st_uid, owner.st_gid):
+        os.fchown(made, owner.st_uid, owner.st_gid)
+
+
 class Tree:
     """The files below one root. Use as a context manager; it holds descriptors of the folders it has entered."""
 
@@ -127,7 +141,7 @@ class Tree:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
                 if isinstance(like, int):
-                    self.give_to_owner(descriptor, path.parent)
+                    give_to_owner_of(self.folder(path.parent), descriptor)
                 else:
                     mine = os.fstat(descriptor)
                     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
@@ -200,7 +214,7 @@ class Tree:
         return True
 
     def make_folder(self, path: PurePosixPath) -> bool:
-        """Makes a folder in an existing one, whose owner it gets, and waits until the disk has its name.
+        """Makes a folder in an existing one, for the owner of that, and waits until the disk has its name.
 
         False where there was one.
         """
@@ -209,18 +223,15 @@ class Tree:
                 os.mkdir(path.name, 0o755, dir_fd=self.folder(path.parent))
         except FileExistsError:
             return False
-        self.give_to_owner(self.folder(path), path.parent)
-        self.sync_folder(path.parent)
+        try:
+            with about(path):
+                give_to_owner_of(self.folder(path.parent), self.folder(path))
+            self.sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                self.remove_folder(path)
+            raise
         return True
-
-    def give_to_owner(self, descriptor: int, folder: PurePosixPath) -> None:
-        """Root gives what it made to the owner of the folder it lies in; others keep what they make."""
-        if os.geteuid() != 0:
-            return
-        owner, mine = os.fstat(self.folder(folder)), os.fstat(descriptor)
-        if (owner.st_uid, owner.st_gid) != (mine.st_uid, mine.st_gid):
-            with suppress(OSError):  # in a container root may not: then it stays root's, and readable
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def remove_folder(self, path: PurePosixPath) -> bool:
         """Removes a folder if it is empty. False where it is not, or is not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from toto_patcher.errors import DriftError, StorageError, TotoPatchError, UnfinishedError
 from toto_patcher.patching.change import Plan, fingerprint
@@ -18,6 +18,26 @@ if TYPE_CHECKING:
     from toto_patcher.patching.state import Journal, State
 
 
+class Beside(Protocol):
+    """Something outside the tree that changes together with it; the lock file of a vendored tree.
+
+    A process may be killed between any two of these calls: what is then beside the tree must tell by itself whether it
+    goes with the old tree or with the new one.
+    """
+
+    def prepare(self) -> None:
+        """Before the first file moves: writes what is to be, under another name."""
+
+    def publish(self) -> None:
+        """When the last file has moved: puts it in place."""
+
+    def announce_undo(self) -> None:
+        """Before the files move back."""
+
+    def undo(self) -> None:
+        """When the tree is as it was: leaves what there was before ``prepare``."""
+
+
 class Transaction:
     """The writing itself; everything has been checked and the lock is held."""
 
@@ -29,10 +49,13 @@ class Transaction:
         new: State | None,
         backups: dict[str, bytes],
         folders: tuple[PurePosixPath, ...],
+        *,
+        emptied: tuple[PurePosixPath, ...] = (),
+        beside: Beside | None = None,
     ) -> None:
-        from toto_patcher.patching.state import Entry, Journal, to_bytes
+        from toto_patcher.patching.state import SHA256, Entry, Journal, to_bytes
 
-        self.tree, self.plan, self.old, self.backups = tree, plan, old, backups
+        self.tree, self.plan, self.old, self.backups, self.beside = tree, plan, old, backups, beside
         old_bytes = tree.read(STATE)
         new_bytes = to_bytes(new) if new else None
         moves = [(change.path, change.before, change.after) for change in plan.pending]
@@ -40,6 +63,8 @@ class Transaction:
         run = os.urandom(8).hex()
         self.contents = {path: after for path, _, after in moves}
         known = {file.pristine for file in old.files if file.backup and file.pristine} if old else set()
+        if beside is not None:  # another tree: what lies there is needed by nobody, also if no record names it
+            known |= {name for name in tree.names(BACKUPS) if SHA256.fullmatch(name)}
         keep = {file.pristine for file in new.files if file.backup} if new else set()
         self.journal: Journal = Journal(
             entries=tuple(
@@ -57,7 +82,13 @@ class Transaction:
             new_backups=tuple(digest for digest in backups if digest not in known),
             old_backups=tuple(sorted(known - keep)),
             new_folders=tuple(str(folder) for folder in folders),
-            old_folders=tuple(folder for folder in old.folders if not new or folder not in new.folders) if old else (),
+            old_folders=tuple(
+                sorted(
+                    {folder for folder in old.folders if not new or folder not in new.folders}
+                    if old
+                    else set() | set(map(str, emptied))
+                )
+            ),
         )
 
     def run(self) -> None:
@@ -114,6 +145,8 @@ class Transaction:
                 self._write_temporary(path, journal.temporaries(entry)[0], after)
             interrupts.check()
         journal.sync_folders(tree, self.journal)
+        if self.beside is not None:
+            self.beside.prepare()
         journal.advance(tree, journal.PREPARE, journal.MOVE)
 
     def _privacy(self, digest: str) -> os.stat_result | int:
@@ -139,11 +172,17 @@ class Transaction:
                 journal.sync_folders(self.tree, self.journal)
             journal.move(self.tree, entry, forward=True)
             interrupts.check()
+        if all(entry.path != str(STATE) for entry in self.journal.entries):
+            journal.sync_folders(self.tree, self.journal)
+        if self.beside is not None:
+            self.beside.publish()
         self.tree.sync_folder(FOLDER)
         journal.advance(self.tree, journal.MOVE, journal.DONE)
 
     def _take_back(self, error: BaseException) -> None:
         try:
+            if self.beside is not None:
+                self.beside.announce_undo()
             self.tree.remove(journal.PREPARE_NEW)
             found = journal.find(self.tree)
             if found is not None and found[0] == journal.PREPARE:
@@ -152,6 +191,8 @@ class Transaction:
                 kept = recovery.go_back(self.tree, *found).kept
                 if kept and isinstance(error, TotoPatchError):
                     error.hint = f"{error.hint or ''}; an edit saved meanwhile is in {', '.join(map(str, kept))}"
+            if self.beside is not None:
+                self.beside.undo()
         except OSError as second:
             named = storage_error(second, hint="run `toto-patch recover` when the disk works again")
             cause = storage_error(error).message if isinstance(error, OSError) else str(error)

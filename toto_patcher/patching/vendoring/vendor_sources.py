@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher.errors import RefusedError, StorageError, UnsafePathError, UsageError
-from toto_patcher.patching.vendoring.wheel import LICENCE_FILES, MAX_UNPACKED_BYTES, PACKAGE, refuse_unsafe_name
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.vendoring.names import LICENCE_FILES, PACKAGE, refuse_faults
+from toto_patcher.patching.vendoring.wheel import MAX_UNPACKED_BYTES, refuse_unsafe_name
 
 if TYPE_CHECKING:
     from git import Repo
@@ -21,6 +26,7 @@ MODEL_CLASSES = frozenset({"TotoBackbone", "TimeWiseMultiheadAttention", "KVCach
 CACHE_METHODS = frozenset({"append", "reset", "seq_len", "__getitem__"})
 _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".toto-patch", ".venv", "node_modules"})
 _SEARCH_DEPTH = 4
+_MAX_SOURCE_BYTES = 4 * 1024 * 1024
 
 
 def check_is_toto(files: Mapping[PurePosixPath, bytes], where: str) -> None:
@@ -53,7 +59,7 @@ def _classes(data: bytes) -> Iterable[tuple[str, frozenset[str]]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(data)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # whether a broken file matters is for the planner to say, with its line
     for node in ast.walk(module):
         if isinstance(node, ast.ClassDef):
@@ -80,12 +86,13 @@ def collect_path(folder: Path) -> dict[PurePosixPath, bytes]:
         holder = _only_one([PurePosixPath(found.as_posix()) for found in holders], str(folder))
         return _read_tree(Path(holder))
     except OSError as error:
-        raise StorageError(f"cannot read: {error.strerror or error}", path=error.filename or folder) from error
+        named = storage_error(error)
+        raise StorageError(f"cannot be read: {named.message}", path=folder / (error.filename or "")) from error
 
 
 def _walk_holders(folder: Path) -> Iterable[Path]:
     """Folders at or below this one that hold a folder ``toto``."""
-    for current, folders, _ in os.walk(folder):
+    for current, folders, _ in os.walk(folder, onerror=_raise_but_for_locked):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         if PACKAGE in folders:
             yield Path(current)
@@ -93,17 +100,40 @@ def _walk_holders(folder: Path) -> Iterable[Path]:
             folders.clear()
 
 
+def _raise_but_for_locked(error: OSError) -> None:
+    """A folder that we may not enter holds no Toto that we could vendor; any other error must not hide one."""
+    if error.errno != errno.EACCES:
+        raise error
+
+
 def _looks_like_toto(package: Path) -> bool:
-    sources = {
-        PurePosixPath(PACKAGE, path.relative_to(package).as_posix()): path.read_bytes()
-        for path in package.rglob("*.py")
-        if path.is_file()
-    }
+    """Whether a folder defines Toto's classes; links and what is too big for source code are left out here."""
+    sources = {}
+    with suppress(UnsafePathError), Tree(package) as tree:
+        for path, status in _files(tree, PurePosixPath()):
+            if path.suffix == ".py" and stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_SOURCE_BYTES:
+                sources[PurePosixPath(PACKAGE) / path] = tree.read(path) or b""
     try:
         check_is_toto(sources, "")
     except RefusedError:
         return False
     return True
+
+
+def _files(tree: Tree, top: PurePosixPath) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
+    """Everything below a folder that is no folder and belongs to a package: nothing hidden, no bytecode."""
+    rest = [top]
+    while rest:
+        folder = rest.pop()
+        for name in tree.names(folder):
+            path = folder / name
+            status = tree.status(path)
+            if status is None or name.startswith(".") or name in _SKIPPED_FOLDERS or path.suffix in (".pyc", ".pyo"):
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                rest.append(path)
+            else:
+                yield path, status
 
 
 def _only_one(holders: list[PurePosixPath], where: str) -> PurePosixPath:
@@ -121,21 +151,20 @@ def _only_one(holders: list[PurePosixPath], where: str) -> PurePosixPath:
 def _read_tree(holder: Path) -> dict[PurePosixPath, bytes]:
     if (holder / ".toto-patch" / "state.json").exists():
         raise RefusedError("this checkout is patched", path=holder, hint="run toto-patch revert there first")
-    paths = [holder / name for name in LICENCE_FILES if (holder / name).is_file()]
-    for current, folders, names in os.walk(holder / PACKAGE):
-        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
-        paths += [Path(current) / name for name in names if not name.endswith((".pyc", ".pyo"))]
-        for name in folders:
-            if (Path(current) / name).is_symlink():
-                raise UnsafePathError("is a symbolic link", path=Path(current) / name, hint=_PLAIN_FILES)
     files: dict[PurePosixPath, bytes] = {}
     total = 0
-    for path in sorted(paths):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise UnsafePathError("is not a plain file", path=path, hint=_PLAIN_FILES)
-        total += path.stat().st_size
-        _refuse_too_big(total, str(holder))
-        files[PurePosixPath(path.relative_to(holder).as_posix())] = path.read_bytes()
+    with Tree(holder) as tree:
+        found = [*_files(tree, PurePosixPath(PACKAGE))]
+        licences = [(PurePosixPath(name), tree.status(PurePosixPath(name))) for name in LICENCE_FILES]
+        found += [(path, status) for path, status in licences if status is not None]
+        refuse_faults(dict(found), str(holder))
+        for path, status in found:
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
+                raise UnsafePathError(f"is {kind}", path=holder / path, hint=_PLAIN_FILES)
+            total += status.st_size
+            _refuse_too_big(total, str(holder))
+            files[path] = tree.read(path) or b""
     return dict(sorted(files.items()))
 
 
