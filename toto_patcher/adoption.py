@@ -75,7 +75,7 @@ def adopt(root: Path | None, progress: Progress) -> r.AdoptResult:
 
 
 def _record(plan: Plan) -> None:
-    from toto_patcher.patching.package import other_files
+    from toto_patcher.patching.package import other_files_after
     from toto_patcher.patching.version_control import head_commit
 
     originals = {c.path: None if c.pristine is None else fingerprint(c.pristine) for c in plan.changes}
@@ -84,7 +84,7 @@ def _record(plan: Plan) -> None:
         backup=True,
         release=ws.release_of(plan.root, originals),
         git_commit=head_commit(plan.root),
-        package=other_files(plan.root, originals),
+        package=other_files_after(plan),
         adopted=True,
     )
 

@@ -18,6 +18,8 @@ from toto_patcher.patching.change import fingerprint
 OURS = ".toto-patch"
 PHASES = ("prepare", "journal", "undo", "done")
 UTIL = "toto/model/util.py"
+EDITED = (UTIL, "toto/model/attention.py")
+EDIT = b"# an edit\n"
 VICTIMS = (".git/config", ".git/hooks/pre-commit", "../sentinel/precious.py", "notes.txt", "app/main.py", "LICENSE")
 """Files beside the package, which nobody may touch through a record; they are there, but for the hook."""
 PATHS = (
@@ -250,9 +252,9 @@ class Hostile:
 
     def edit_source(self) -> None:
         """The user edits a patched file, or removes it."""
-        path = self.root / self.random.choice((UTIL, "toto/model/attention.py"))
+        path = self.root / self.random.choice(EDITED)
         if self.random.random() < 0.2:
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes() + b"# an edit\n")
+            path.write_bytes(path.read_bytes() + EDIT)
         self.done.append(f"an edit of {path.name}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hostile_records import OURS, PHASES, UTIL, Hostile
+from hostile_records import EDIT, EDITED, OURS, PHASES, UTIL, Hostile
 
 from toto_patcher import commands, inspection, report
 from toto_patcher import results as r
@@ -181,7 +181,7 @@ class Ground:
     def _interrupt(self, before: Files, command: str) -> None:
         lay(self.folder, before)
         run(command, self.root)  # so that the children below remember its plans
-        for at in range(1, 1000):
+        for at in range(1, 1000, 3):
             lay(self.folder, before)
             if killed(self.root, command, at):
                 break
@@ -246,10 +246,14 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
             continue  # a journal may name folders that are removed if they are empty
         if inside.startswith("toto/") and name.endswith(".py"):
             data = now[2] if now else None
-            if data not in ground.known(name):
+            folder = name.rpartition("/")[0]
+            # What lies in the package under a temporary's name was put there by who made the tree, as the source was.
+            brought = {was[2] for path, was in before.items() if TEMPORARY.search(path) and path.startswith(folder)}
+            if was and EDIT in was[2]:
+                if data is None or EDIT not in data:
+                    faults.append(f"{name}: an edit was lost")
+            elif data not in ground.known(name) | brought:
                 faults.append(f"{name}: bytes that are neither the original's nor a patch's")
-            elif was and was[2] not in ground.known(name):
-                faults.append(f"{name}: an edit was lost")
             elif now and (now[0] != "-" or now[1] & ~0o777 or (was and was[1] != now[1])):
                 faults.append(f"{name}: mode {was and oct(was[1])} -> {oct(now[1])}")
             continue
@@ -258,13 +262,19 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
 
 
 def form_of(ground: Ground, files: Files) -> str:
-    """Which of the three forms the package has; ``mixed`` for none of them."""
+    """Which of the three forms the package has, but for the user's edits; ``mixed`` for none of them."""
 
     def package(of: Files) -> dict[str, bytes]:
-        return {name: data for name, (kind, _, data) in of.items() if name.startswith("checkout/toto/") and kind == "-"}
+        return {
+            name: data.replace(EDIT, b"")
+            for name, (kind, _, data) in of.items()
+            if name.startswith("checkout/toto/") and kind == "-" and not TEMPORARY.search(name)
+        }
 
+    found = package(files)
+    gone = {f"checkout/{name}" for name in EDITED} - found.keys()  # by hand: each form has them
     for name, form in ground.forms.items():
-        if package(form) == {path: data for path, data in package(files).items() if ".toto-patch-" not in path}:
+        if {path: data for path, data in package(form).items() if path not in gone} == found:
             return name
     return "mixed"
 
@@ -276,8 +286,9 @@ def attempt(ground: Ground, seed: int) -> list[str]:
     what = Hostile(ground.root, seed).mutate()
     faults: list[str] = []
     order = [chosen.choice(READERS), *chosen.sample(WRITERS, 2), chosen.choice(READERS), "recover", "revert"]
+    after = look(ground.folder)
     for command in order:
-        before = look(ground.folder)
+        before = after
         answer: r.Result | r.ErrorResult
         try:
             answer = run(command, ground.root)
@@ -294,7 +305,11 @@ def attempt(ground: Ground, seed: int) -> list[str]:
             faults.append(f"{command} sends control characters to the terminal: {text!r}")
         form = form_of(ground, after)
         if answer.exit_code == 0:
-            wanted = {"revert": ("pristine",), "apply": ("graph-breaks", "full-graph"), "apply full-graph": ("full-graph",)}
+            wanted = {
+                "revert": ("pristine",),
+                "apply": ("graph-breaks", "full-graph"),
+                "apply full-graph": ("full-graph",),
+            }
             if command in wanted and form not in wanted[command]:
                 faults.append(f"{command} says that all is well, but the tree is {form}: {text}")
             if command == "verify-only" and (form in ("pristine", "mixed") or getattr(answer, "profile", form) != form):
