@@ -107,7 +107,7 @@ class Workspace:
     def require_own_originals(self, originals: Mapping[PurePosixPath, bytes | None]) -> None:
         """Refuses originals that are not what was patched here: a record may give one file the original of another.
 
-        Those of a pinned release are known. Of any other, the recorded patches must make the recorded bytes; that can
+        Those of a pinned release are known. Of any other, the recorded patches must make the recorded bytes, which can
         be told only of what this version of toto-patch wrote.
 
         Raises:
@@ -132,7 +132,7 @@ class Workspace:
                 BackupError(
                     "the recorded original is not what was patched here: the recorded patches make other bytes of it",
                     path=path,
-                    hint="Put the original back from git, or `toto-patch vendor --force`; the record is not to be used.",
+                    hint="Put the original back from git, or `toto-patch vendor --force`; do not use this record.",
                 )
                 for path in wrong
             ]

@@ -101,8 +101,9 @@ class Hostile:
         return "; ".join(self.done)
 
     def _records(self) -> list[Path]:
-        found = [path for path in self.ours.rglob("*") if path.is_file() and not path.is_symlink()]
-        return sorted([*found, *self.root.rglob("*/.toto-patch-*.tmp*")])
+        found = [*self.ours.rglob("*"), *self.root.rglob("*/.toto-patch-*.tmp*")]
+        plain = [path for path in found if path.is_file() and not path.is_symlink()]
+        return sorted(path for path in plain if path.stat().st_size < 1 << 20)
 
     def _documents(self) -> list[Path]:
         return [path for path in self._records() if path.suffix == ".json"]
@@ -227,7 +228,7 @@ class Hostile:
         other = self.random.choice([*self._records(), self.root / UTIL])
         data = other.read_bytes()
         aside = path.with_name(path.name + ".aside")
-        os.rename(path, aside)
+        path.rename(aside)
         if act == "link":
             path.symlink_to(self.random.choice((outside, outside / "precious.py", self.root / ".git/config", aside)))
         elif act == "hard link":
@@ -247,7 +248,7 @@ class Hostile:
         """Says that an interrupted run stood elsewhere."""
         found = [name for name in PHASES if (self.ours / f"{name}.json").is_file()]
         source, target = self.random.choice(found), self.random.choice(PHASES)
-        os.replace(self.ours / f"{source}.json", self.ours / f"{target}.json")
+        (self.ours / f"{source}.json").replace(self.ours / f"{target}.json")
         self.done.append(f"{source} is {target}")
 
     def edit_source(self) -> None:
