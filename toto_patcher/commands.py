@@ -130,6 +130,7 @@ def revert(root: Path | None) -> r.RevertResult:
         refuse_all([*ws.drift(workspace), *ws.unrecorded(Checkout.open(place), workspace.state)])
         edited = workspace.other_edits()
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
+        workspace.require_own_originals({change.path: change.after for change in plan.changes})
         transaction.commit(plan, backup=False)
         _require_original(plan)
     sources = {original.path: original.source for original in plan.originals}
