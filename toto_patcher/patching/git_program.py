@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from toto_patcher.errors import RefusedError, StorageError, UsageError
@@ -118,7 +118,7 @@ def ask(folder: Path, *arguments: str, given: bytes = b"", fine: Collection[int]
     raise kind(f"git refuses: {said}", path=folder, hint=_LOOK)
 
 
-def act(folder: Path, *arguments: str) -> str:
+def act(folder: Path, *arguments: str, **variables: str) -> str:
     """Has git do what the user asked for, with their settings, hooks and keys, and returns what it said.
 
     When it is interrupted, it waits until git has ended and let go of its locks.
@@ -130,7 +130,7 @@ def act(folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _POINTERS}
     with subprocess.Popen(
         [program(), "-C", str(folder), *arguments],
-        env={**environment, **_LITERALLY, "GIT_TERMINAL_PROMPT": "0"},
+        env={**environment, **_LITERALLY, "GIT_TERMINAL_PROMPT": "0", **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -146,6 +146,75 @@ def act(folder: Path, *arguments: str) -> str:
     if process.returncode:
         raise StorageError(reason(said), path=folder)
     return said
+
+
+def clone(url: str, folder: Path) -> None:
+    """Makes a bare copy of a repository, every object checked, without templates, hooks or working files.
+
+    Raises:
+        NoGitError: there is no git program.
+        GitRefusedError: what came is damaged or hostile, or git does not trust the folder that it comes from.
+        StorageError: it cannot be had.
+    """
+    here = url if not Path(url).exists() else str(Path(url).absolute())
+    # Through the protocol also from a folder, so that every object is checked.
+    options = ("--bare", "--quiet", "--no-local", "--template=", "--no-recurse-submodules")
+    try:
+        act(folder.parent, *_CHECKED, "clone", *options, "--", here, folder.name, **_UNASKED)
+    except StorageError as error:
+        if any(
+            word in error.message for word in ("dubious ownership", "fsck", "bad object", "unpack-objects", "corrupt")
+        ):
+            raise GitRefusedError(
+                f"git refuses {url}: {error.message}", path=url, hint="Look at it with git."
+            ) from error
+        raise StorageError(f"cannot clone {url}: {error.message}", hint="check the address") from error
+
+
+def fetch(folder: Path, revision: str) -> None:
+    """Fetches a revision from where a clone came from, under the conditions of ``clone``.
+
+    Raises:
+        StorageError: it cannot be had.
+    """
+    act(folder, *_CHECKED, "fetch", "--quiet", "--no-recurse-submodules", "--", "origin", revision, **_UNASKED)
+
+
+def read_blobs(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """The contents of blobs by their hashes; all in one process.
+
+    Raises:
+        GitRefusedError: one is missing.
+    """
+    given = "".join(f"{name}\n" for name in names).encode()
+    _, told = ask(folder, "cat-file", "--batch", given=given)
+    found, at = {}, 0
+    for name in names:
+        end = told.index(b"\n", at)
+        header = told[at:end].split(b" ")
+        if header[1:2] != [b"blob"]:
+            raise GitRefusedError(f"git has no blob {name}", path=folder, hint=_LOOK)
+        size = int(header[2])
+        found[name] = told[end + 1 : end + 1 + size]
+        at = end + 1 + size + 1
+    return found
+
+
+_CHECKED = tuple(
+    part
+    for setting in (
+        "transfer.fsckObjects=true",
+        "fetch.fsckObjects=true",
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "submodule.recurse=false",
+        "gc.auto=0",
+    )
+    for part in ("-c", setting)
+)
+# What git says of a repository that is damaged, made to deceive, or somebody else's.
+_UNTRUSTED = ("dubious ownership", "fsck", "bad object", "corrupt")
+_UNASKED = {"GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
 def program() -> str:

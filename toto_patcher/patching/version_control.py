@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from toto_patcher.errors import RefusedError, StorageError, TotoPatchError, UsageError, refuse_all
 from toto_patcher.patching import git_work_tree
 from toto_patcher.patching.change import FileChange, Plan
-from toto_patcher.patching.git_program import NoGitError, NotARepositoryError, act, ask
+from toto_patcher.patching.git_program import NoGitError, NotARepositoryError, act, ask, read_blobs
 
 _LARGEST = 16 * 1024 * 1024
 """Bytes of a blob that is read: the sources of a package are far smaller."""
@@ -171,7 +171,8 @@ def blobs(root: Path, revision: str, paths: Sequence[PurePosixPath]) -> dict[Pur
         size, _, identity = rest.partition(b" ")
         if kind == b"blob" and int(size) <= _LARGEST:
             wanted[path] = identity.decode("ascii")
-    return {path: ask(root, "cat-file", "blob", identity)[1] for path, identity in wanted.items()}
+    found = read_blobs(root, list(wanted.values()))
+    return {path: found[identity] for path, identity in wanted.items()}
 
 
 def _head(root: Path) -> str | None:
