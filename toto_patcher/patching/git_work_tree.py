@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from toto_patcher.errors import UnsafePathError
 from toto_patcher.patching.files.safe_files import Tree
@@ -14,7 +15,6 @@ from toto_patcher.patching.git_program import ask
 
 _LARGEST = 64 * 1024 * 1024
 """Bytes of a file that is read. A package has no bigger one."""
-_REWRITING = ("filter", "working-tree-encoding", "ident")
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,17 @@ def modified(root: Path, commit: str | None) -> tuple[tuple[str, ...], int]:
     """
     found = set(staged(root, commit, everywhere=False))
     prefix = os.fsdecode(ask(root, "rev-parse", "--show-prefix")[1].rstrip(b"\n"))
-    modes = ask(root, "config", "--type=bool", "--get", "core.fileMode", fine=(0, 1))[1].strip() != b"false"
+    modes = _setting(root, "core.fileMode") != "false"
     with Tree(root) as tree:
-        told = {entry.name: _differs(tree, entry, modes) for entry in _entries(root)}
-    untold = _rewritten(root, [name for name, differs in told.items() if differs])
-    untold |= {name for name, differs in told.items() if differs is None}
-    found |= {prefix + name for name, differs in told.items() if differs and name not in untold}
-    return tuple(sorted(found)), len(untold)
+        told = {entry.name: _compare(tree, entry, modes) for entry in _entries(root)}
+    changed = {name for name, kind in told.items() if kind == "changed"}
+    endings = {name for name, kind in told.items() if kind == "endings"}
+    if _setting(root, "core.autocrlf") in ("true", "input"):
+        endings = set()
+    changed |= endings - _with_attribute(root, endings, "text", "eol")
+    untold = _with_attribute(root, changed, "filter", "working-tree-encoding", "ident")
+    found |= {prefix + name for name in changed - untold}
+    return tuple(sorted(found)), len(untold) + sum(kind == "too big" for kind in told.values())
 
 
 def is_same(blob: bytes | None, data: bytes | None) -> bool:
@@ -80,30 +84,32 @@ def _entries(root: Path) -> list[_Entry]:
     return found
 
 
-def _differs(tree: Tree, entry: _Entry, modes: bool) -> bool | None:
-    """Whether a file is not what the index has; ``None`` where it is too big to be read."""
+def _compare(tree: Tree, entry: _Entry, modes: bool) -> Literal["same", "changed", "endings", "too big"]:
+    """How a file stands to what the index has of it; ``endings`` is that it is the same but for CRLF."""
     if not entry.merged:
-        return True
+        return "changed"
     if entry.skipped or entry.mode == "160000":  # outside of a sparse checkout; another repository
-        return False
+        return "same"
     path = PurePosixPath(entry.name)
     try:
         status = tree.status(path)
         if status is None:
-            return True
+            return "changed"
         if entry.mode == "120000":
             link = stat.S_ISLNK(status.st_mode)
-            return not link or _blob(_target(tree, path), entry) != entry.blob
+            return "same" if link and _blob(_target(tree, path), entry) == entry.blob else "changed"
         if not stat.S_ISREG(status.st_mode):
-            return True
+            return "changed"
         if modes and bool(status.st_mode & stat.S_IXUSR) != (entry.mode == "100755"):
-            return True
+            return "changed"
         if status.st_size > _LARGEST:
-            return None
-        data = tree.read(path)
+            return "too big"
+        data = tree.read(path) or b""
     except (UnsafePathError, OSError):
-        return True  # a link or something else in the place of a folder or a file, or nothing that we may read
-    return data is None or entry.blob not in (_blob(data, entry), _blob(data.replace(b"\r\n", b"\n"), entry))
+        return "changed"  # a link or something else in the place of a folder or a file, or nothing that we may read
+    if _blob(data, entry) == entry.blob:
+        return "same"
+    return "endings" if _blob(data.replace(b"\r\n", b"\n"), entry) == entry.blob else "changed"
 
 
 def _target(tree: Tree, path: PurePosixPath) -> bytes:
@@ -117,14 +123,18 @@ def _blob(data: bytes, entry: _Entry) -> str:
     return digest.hexdigest()
 
 
-def _rewritten(root: Path, names: list[str]) -> set[str]:
-    """Those of these files that git rewrites by more than line endings on their way into the repository."""
+def _with_attribute(root: Path, names: set[str], *attributes: str) -> set[str]:
+    """Those of these files that have one of these attributes."""
     if not names:
         return set()
     given = b"".join(os.fsencode(name) + b"\0" for name in names)
-    told = ask(root, "check-attr", "-z", "--stdin", *_REWRITING, given=given)[1].split(b"\0")
+    told = ask(root, "check-attr", "-z", "--stdin", *attributes, given=given)[1].split(b"\0")
     triples = zip(told[::3], told[1::3], told[2::3], strict=False)
     return {os.fsdecode(name) for name, _, value in triples if value not in (b"unspecified", b"unset")}
+
+
+def _setting(root: Path, name: str) -> str:
+    return ask(root, "config", "--get", name, fine=(0, 1))[1].decode(errors="replace").strip().lower()
 
 
 def _names(told: bytes) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def git_state(root: Path) -> GitState | None:
             _text(branch).strip().removeprefix("refs/heads/") if status == 0 else None,
             _ignores(root, PurePosixPath()),
             modified,
-            f"{untold} files not compared: a git filter rewrites them, or they are too big" if untold else None,
+            _untold(untold),
         )
     except (NotARepositoryError, NoGitError) as error:
         return _unknown(error.message) if _has_git_entry(root) else None
@@ -176,7 +176,10 @@ def blobs(root: Path, revision: str, paths: Sequence[PurePosixPath]) -> dict[Pur
 
 
 def _head(root: Path) -> str | None:
+    """HEAD's hash; ``None`` before the first commit."""
     status, told = ask(root, "rev-parse", "--verify", "--quiet", "HEAD", fine=(0, 1))
+    if status == 1:
+        ask(root, "symbolic-ref", "--quiet", "HEAD", fine=(0, 1))  # which refuses where the branch is damaged
     return _text(told).strip() if status == 0 else None
 
 
@@ -230,6 +233,11 @@ def _on_disk(path: Path) -> bytes | None:
 
 def _has_git_entry(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in (root, *root.parents))
+
+
+def _untold(count: int) -> str | None:
+    files = "1 file" if count == 1 else f"{count} files"
+    return f"{files} not compared: rewritten by a git filter, which is not run, or too big" if count else None
 
 
 def _unknown(why: str) -> GitState:
