@@ -83,7 +83,7 @@ def load(root: Path | str | None = None) -> Vendored:
         if _loaded is not None and root is None:
             return _loaded
         try:
-            folder = roots.find(None if root is None else Path(root)).resolve()
+            folder = roots.find(None if root is None else Path(root), below=False).resolve()
         except NoCheckoutError as error:
             found = _import_installed(error)
         else:
