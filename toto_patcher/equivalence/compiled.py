@@ -99,8 +99,8 @@ def run(runner: Runner, case: Case, backend: str, mode: str, counts: dict[str, d
         case: of kind ``point`` or ``draws``.
         backend: of ``torch.compile``: ``inductor``, or ``eager`` to capture graphs and run them as they are.
         mode: of ``torch.compile``; Inductor's alone.
-        counts: gets the case's ``Counts``, also where a forecast after the warm-up fails: a compiler that gives up there
-            has tried to compile.
+        counts: gets the case's ``Counts``, also where a forecast after the warm-up fails: a compiler that gives up
+            there has tried to compile.
 
     Raises:
         RuntimeError: nothing was compiled during the warm-up.
