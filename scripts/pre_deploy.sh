@@ -41,7 +41,7 @@ if [ -z "$accuracy$stress" ] && [ $((${#quick[@]} + ${#checkpoint[@]})) -gt 0 ];
 forecasts+=(--device "$device")
 
 # The project's own .venv if this is its repository, the command beside this one if it is installed, else the PATH's.
-toto_patch=$here/../.venv/bin/toto-patch
+toto_patch=$(dirname "$here")/.venv/bin/toto-patch
 [ -x "$toto_patch" ] || toto_patch=$here/toto-patch
 [ -x "$toto_patch" ] || toto_patch=$(command -v toto-patch) || {
   echo "pre-deploy: NOT READY: toto-patch is not installed (run scripts/quickstart.sh; or in a clone of toto-patch: pip install .)" >&2
