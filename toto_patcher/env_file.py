@@ -16,6 +16,7 @@ from toto_patcher import shell_file
 from toto_patcher.errors import InputError
 from toto_patcher.results import EnvResult
 from toto_patcher.runtime import environment
+from toto_patcher.supported import report
 
 _NOTE = "# Written by `toto-patch env`; take it over with: source "
 _LINE = r"export [A-Z_]+=[\w-]*\n"
@@ -171,6 +172,7 @@ def _result(file: Path, text: str, written: bool | None) -> EnvResult:
         "sourced": after,
         "variables": variables,
         "problems": problems,
+        **report(),
     }
     broken = any(item["problem"] for item in variables)
     files = (str(file.absolute()),) if written else ()
@@ -231,5 +233,7 @@ def _summary(document: Mapping[str, Any], written: bool | None) -> tuple[str, ..
             said = "" if item["in_file"] is None else f"; {file} says {item['in_file']}"
             lines += ["", f"{item['name']}: {item['value']} ({item['origin']}{said})", f"  {item['effect']}"]
         lines.append("")
+        lines.append(", ".join(f"{name} {version or '-'}" for name, version in document["versions"].items()))
+        lines += [f"note: {concern}" for concern in document["concerns"]]
     lines += [f"problem: {problem}" for problem in document["problems"]]
     return tuple(lines)

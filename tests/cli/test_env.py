@@ -11,6 +11,7 @@ from cli_driver import REPOSITORY, Run, document, environment
 from json_page import COMMON, differences, documented
 
 from toto_patcher import env_file
+from toto_patcher.supported import install_hint
 
 NAMES = ("TOTO_DISABLE_COMPILE", "TOTO_COMPILE", "TOTO_COMPILE_MODE")
 
@@ -219,7 +220,7 @@ def test_only_its_test_needs_torch(toto_patch: Run, tmp_path: Path) -> None:
     for command in (("enable",), ("status",)):
         assert toto_patch("env", *command, env=without).returncode == 0
     refused = toto_patch("env", "test", env=without)
-    assert refused.returncode == 2 and "toto-patch[runtime]" in refused.stderr
+    assert refused.returncode == 2 and install_hint("runtime") in refused.stderr
     toto_patch("env", "disable")
     assert "nothing to test" in toto_patch("env", "test", env=without).stdout
 

@@ -20,6 +20,7 @@ from toto_patcher.errors import InputError, UsageError
 from toto_patcher.runtime import compilations, monitor_export
 from toto_patcher.runtime.baseline import Baseline
 from toto_patcher.runtime.monitor import BUCKETS_S, Totals, TotoMonitor
+from toto_patcher.supported import install_hint
 
 
 def forecast(level: float) -> np.ndarray:
@@ -194,7 +195,7 @@ def test_without_prometheus_client_the_extra_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(UsageError, match="not installed") as refusal:
         TotoMonitor().to_prometheus()
-    assert "toto-patch[monitor]" in str(refusal.value.hint)
+    assert install_hint("monitor") in str(refusal.value.hint)
 
 
 def test_threads_lose_no_record() -> None:

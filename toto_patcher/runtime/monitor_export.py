@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from toto_patcher.errors import UsageError
 from toto_patcher.runtime.monitor import BUCKETS_S
+from toto_patcher.supported import install_hint
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -104,5 +105,5 @@ def _library() -> Any:
     try:
         from prometheus_client import core
     except ImportError as error:
-        raise UsageError(MISSING, hint="pip install 'toto-patch[monitor]', or use TotoMonitor.to_json()") from error
+        raise UsageError(MISSING, hint=f"{install_hint('monitor')}, or use TotoMonitor.to_json()") from error
     return core
