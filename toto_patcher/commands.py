@@ -102,9 +102,9 @@ def apply(
 
 def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
     """Writes the plan, with what the package's other files are; the first time also with where it came from."""
-    from toto_patcher.patching.package import other_files
+    from toto_patcher.patching.package import other_files_after
 
-    package = other_files(plan.root, [change.path for change in plan.changes])
+    package = other_files_after(plan)
     if workspace.state is not None:
         transaction.commit(plan, backup=backup, package=package)
         return
@@ -130,6 +130,7 @@ def revert(root: Path | None) -> r.RevertResult:
         refuse_all([*ws.drift(workspace), *ws.unrecorded(Checkout.open(place), workspace.state)])
         edited = workspace.other_edits()
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
+        workspace.require_own_originals({change.path: change.after for change in plan.changes})
         transaction.commit(plan, backup=False)
         _require_original(plan)
     sources = {original.path: original.source for original in plan.originals}

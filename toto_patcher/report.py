@@ -17,7 +17,7 @@ from typing import Any, Literal, TextIO
 from toto_patcher import results as r
 from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError
 from toto_patcher.renderers import RENDERERS, render_error
-from toto_patcher.terminal import flush_or_silence, silence, surface
+from toto_patcher.terminal import block, flush_or_silence, shown, silence, surface
 
 SCHEMA = 1
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -124,7 +124,7 @@ def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
     if as_json:
         _stream("stdout").write(to_json(result) + "\n")
         if isinstance(result, r.ErrorResult) and result.traceback and sys.stderr is not None:
-            sys.stderr.write(result.traceback)
+            block(surface(sys.stderr), result.traceback.rstrip())
     elif isinstance(result, r.ErrorResult):
         render_error(result, surface(_stream("stderr")))
     else:
@@ -209,7 +209,7 @@ def _line_by_line() -> Progress:
 
     def show(what: str, done: int, total: int) -> None:
         with suppress(OSError, ValueError, AttributeError):  # the work goes on where nobody can read of it
-            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {what}\n")
+            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {shown(what)}\n")
             sys.stderr.flush()
 
     return show
@@ -221,12 +221,12 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(task, description=shown(what), completed=done, total=total or None)
 
         yield update
 

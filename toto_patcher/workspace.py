@@ -6,14 +6,22 @@ import itertools
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from toto_patcher import __version__
 from toto_patcher import results as r
-from toto_patcher.errors import DriftError, RefusedError, RefusedGroup, StorageError, TotoPatchError, refuse_all
+from toto_patcher.errors import (
+    BackupError,
+    DriftError,
+    RefusedError,
+    RefusedGroup,
+    StorageError,
+    TotoPatchError,
+    refuse_all,
+)
 from toto_patcher.patching import checkout as checkouts
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
@@ -92,7 +100,43 @@ class Workspace:
 
         found = originals(self.root, self.state, release_bytes=release_bytes)
         added = {PurePosixPath(file.path): None for file in self.state.files if file.pristine is None}
-        return {**added, **{path: original.data for path, original in found.items()}}
+        originals_now = {**added, **{path: original.data for path, original in found.items()}}
+        self.require_own_originals(originals_now)
+        return originals_now
+
+    def require_own_originals(self, originals: Mapping[PurePosixPath, bytes | None]) -> None:
+        """Refuses originals that are not what was patched here: a record may give one file the original of another.
+
+        Those of a pinned release are known. Of any other, the recorded patches must make the recorded bytes, which can
+        be told only of what this version of toto-patch wrote.
+
+        Raises:
+            BackupError: a file's recorded original is another file's, or none at all.
+        """
+        from toto_patcher.patching.vendoring.releases import known_release
+
+        state = self.state
+        digests = {path: fingerprint(data) for path, data in originals.items() if data is not None}
+        if state is None or known_release(digests) is not None or state.tool_version != __version__:
+            return
+        from toto_patcher.patching.plan import plan_selection
+
+        made: dict[str, str | None] = {}
+        with suppress(RefusedError):
+            _, selection = select(None, state.patches)
+            again = plan_selection(checkouts.Checkout.open(self.root), selection, pristine=originals)
+            made = {str(c.path): None if c.after is None else fingerprint(c.after) for c in again.changes}
+        wrong = [file.path for file in state.files if made.get(file.path) != file.patched]
+        refuse_all(
+            [
+                BackupError(
+                    "the recorded original is not what was patched here: the recorded patches make other bytes of it",
+                    path=path,
+                    hint="Put the original back from git, or `toto-patch vendor --force`; do not use this record.",
+                )
+                for path in wrong
+            ]
+        )
 
 
 def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
@@ -176,6 +220,9 @@ def plan(workspace: Workspace, selection: Sequence[Patch], profile: str | None) 
 def drift(workspace: Workspace) -> Iterator[DriftError]:
     """Every file that is neither the original nor what was written: somebody's edit, which nothing may overwrite."""
     for file in workspace.files():
+        if file.state == "patched" and not _says_that_it_was_patched(workspace.root / file.path):
+            hint = "This record was not written by toto-patch: delete .toto-patch, and ask where the tree comes from."
+            yield DriftError("is recorded as patched, but no patch wrote it", path=file.path, hint=hint)
         if file.state in ("drifted", "missing"):
             gone = file.state == "missing"
             hint = (
@@ -194,6 +241,16 @@ def drift(workspace: Workspace) -> Iterator[DriftError]:
                 line=None if gone else first_edit(workspace, file.path),
                 hint=hint,
             )
+
+
+def _says_that_it_was_patched(path: Path) -> bool:
+    """Every file that patches write says so; a record of any other is a stranger's, and nothing is put in its place."""
+    from toto_patcher.patching.notice import trace
+
+    try:
+        return trace(path.read_bytes(), PurePosixPath(path.name)) is not None
+    except FileNotFoundError:
+        return True  # nothing is there to be replaced
 
 
 def traces(tree: checkouts.Checkout, state: State | None) -> list[Trace]:

@@ -1,4 +1,4 @@
-"""The production guide from end to end: a repository that vendors Toto: patched, committed, cloned, upgraded."""
+"""The production guide from end to end: a repository that vendors Toto is patched, committed, cloned and upgraded."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import StorageError
-from toto_patcher.patching.change import fingerprint
+from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.files.layout import MAX_FILE_BYTES
 from toto_patcher.patching.record_rules import compared_path
 
@@ -57,6 +57,16 @@ def other_files(root: Path, touched: Iterable[PurePosixPath]) -> dict[str, str]:
     except OSError as error:
         raise StorageError(f"cannot be read: {error.strerror}", path=error.filename) from error
     return dict(sorted(found.items()))
+
+
+def other_files_after(plan: Plan) -> dict[str, str]:
+    """As ``other_files``, once a plan is done: files that it gives back their originals are among the others then."""
+    given_back = {
+        str(change.path): fingerprint(change.after)
+        for change in plan.changes
+        if change.after is not None and change.after == change.pristine
+    }
+    return dict(sorted({**other_files(plan.root, [change.path for change in plan.changes]), **given_back}.items()))
 
 
 def _walk(root: Path, folders: Iterable[PurePosixPath]) -> Iterator[PurePosixPath]:
