@@ -57,7 +57,9 @@ def test_a_worker_imports_from_its_own_path_only(
 ) -> None:
     mark = plant(tmp_path / "here")
     (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "worker.py").write_text("import sys, toto_patcher; print(sys.argv, toto_patcher.__file__)\n")
+    (tmp_path / "library" / "worker.py").write_text(
+        "import sys, toto_patcher; print(sys.argv, toto_patcher.__file__)\n"
+    )
     monkeypatch.delenv("PYTHONPATH", raising=False)
     if path is not None:
         monkeypatch.setenv("PYTHONPATH", path)
