@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
@@ -54,6 +55,15 @@ def is_vendored(path: PurePosixPath) -> bool:
     return (path.parts[0] == PACKAGE and len(path.parts) > 1) or str(path) in LICENCE_FILES
 
 
+def is_git(part: str) -> bool:
+    """Whether some file system takes a name for ``.git``: HFS drops characters that do not show, NTFS what trails.
+
+    NTFS also knows a file by a short name, and by the name of its stream after a colon.
+    """
+    seen = "".join(letter for letter in part if unicodedata.category(letter) not in ("Cf", "Cc"))
+    return seen.casefold().partition(":")[0].rstrip(". ") in (".git", "git~1")
+
+
 def _fault_of(name: str) -> str | None:
     path = PurePosixPath(name)
     if str(path) != name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
@@ -62,6 +72,8 @@ def _fault_of(name: str) -> str | None:
         return "has a character that no terminal shows"
     if not path.parts or not is_vendored(path):
         return "is neither of the package toto/ nor a licence"
+    if any(is_git(part) for part in path.parts):
+        return "would be a git repository of its own"
     if any(part.startswith(".") or part == "__pycache__" for part in path.parts):
         return "is hidden, and so no part of a package"
     if path.suffix.lower() in CODE_WITHOUT_SOURCE:
