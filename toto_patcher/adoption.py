@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from toto_patcher.report import Progress
 
 Originals = Mapping[PurePosixPath, bytes | None]
+_HISTORY = 50
+"""Commits of the git history that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,10 @@ def _gives(tree: Checkout, originals: Originals, profile: str | None, ids: tuple
 
 def _candidates(tree: Checkout, changed: Sequence[PurePosixPath], download: bool) -> Iterator[tuple[Originals, str]]:
     """Originals of these files, from the git history and from the pinned releases, with where each set is from."""
-    from toto_patcher.patching.restore import history
     from toto_patcher.patching.vendoring.releases import cached_release_bytes, pinned_releases, release_bytes
+    from toto_patcher.patching.version_control import history
 
-    for commit, blobs in history(tree.root, changed):
+    for commit, blobs in history(tree.root, changed, _HISTORY):
         if len(blobs) == len(changed):
             yield _as_on_disk(tree, blobs), f"git commit {commit}"
     for version in reversed(list(pinned_releases())):

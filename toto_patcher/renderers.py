@@ -230,10 +230,13 @@ def _status(result: r.StatusResult, out: Surface) -> None:
 
 
 def _git(git: r.GitState) -> str:
+    if git.problem and not git.commit:
+        return f"unknown ({git.problem})"
     place = f"{git.branch or 'detached'} at {git.commit[:12]}"
     if git.ignored:
         return f"{place} (ignored by this repository)"
-    return f"{place}, {_count(len(git.modified), 'modified file') if git.modified else 'clean'}"
+    found = _count(len(git.modified), "modified file") if git.modified else "" if git.problem else "clean"
+    return ", ".join(filter(None, (place, found, git.problem)))
 
 
 def _revert(result: r.RevertResult, out: Surface) -> None:

@@ -174,6 +174,7 @@ class GitState:
     branch: str | None
     ignored: bool
     modified: tuple[str, ...]
+    problem: str | None
 
 
 @dataclass(frozen=True)

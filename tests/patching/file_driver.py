@@ -56,7 +56,7 @@ def operate(request: dict[str, Any], plan: Plan | None) -> str:
         Store(root).pristine_sources(state)
         return "read"
     assert plan is not None
-    transaction.commit(plan, backup=True)
+    transaction.commit(plan, backup=True, adopted=action == "adopt")
     return "done"
 
 
@@ -70,7 +70,8 @@ def child(request: dict[str, Any], answer: mmap.mmap) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
     if request.get("exchange") is False:
         renames.rename_at = lambda *arguments: False  # as on a file system that cannot exchange two names
-    plan = plan_for(Path(request["root"]), request["action"]) if request["action"] in SELECTIONS else None
+    selection = "first" if request["action"] == "adopt" else request["action"]
+    plan = plan_for(Path(request["root"]), selection) if selection in SELECTIONS else None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANY, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)

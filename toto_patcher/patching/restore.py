@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
+from toto_patcher.errors import BackupError, DriftError, RefusedError, TotoPatchError, UnsafePathError, refuse_all
+from toto_patcher.patching import version_control
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
 from toto_patcher.patching.files.layout import BACKUPS
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.store import Store
-from toto_patcher.patching.version_control import without_expansion
 
 if TYPE_CHECKING:
-    import git
-
     from toto_patcher.patching.state import FileState, State
 
 ReleaseBytes = Callable[[str], Mapping[PurePosixPath, bytes]]
@@ -27,6 +26,7 @@ ReleaseBytes = Callable[[str], Mapping[PurePosixPath, bytes]]
 
 # How far back a file's history is searched where the recorded commit does not have the original.
 _HISTORY = 50
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -183,36 +183,6 @@ def _from_release(file: FileState, recorded: str | None, release_bytes: ReleaseB
     return None
 
 
-def history(root: Path, paths: Sequence[PurePosixPath]) -> Iterator[tuple[str, dict[PurePosixPath, bytes]]]:
-    """What the last commits that touched these files had in their place, newest first; nothing without git.
-
-    Yields:
-        The commit's id, and the bytes of the files that it has.
-    """
-    try:
-        import git
-    except ImportError:
-        return
-    try:
-        with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
-            if repo.working_tree_dir is None:
-                return
-            without_expansion(repo)
-            inside = PurePosixPath(root.resolve().relative_to(Path(repo.working_tree_dir).resolve()).as_posix())
-            names = {path: (inside / path).as_posix() for path in paths}
-            for commit in repo.iter_commits(paths=list(names.values()), max_count=_HISTORY):
-                for candidate in (commit, *commit.parents):
-                    yield candidate.hexsha, dict(_blobs(candidate, names))
-    except (git.GitError, git.ODBError, ValueError, OSError):
-        return  # no repository, a shallow clone, a damaged one: git does not have it
-
-
-def _blobs(commit: git.Commit, names: Mapping[PurePosixPath, str]) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for path, name in names.items():
-        with suppress(KeyError):
-            yield path, (commit.tree / name).data_stream.read()
-
-
 def _lost(file: FileState, damage: BackupError | None) -> BackupError:
     tried = [
         str(damage) if damage else "it was patched without a backup",
@@ -224,48 +194,21 @@ def _lost(file: FileState, damage: BackupError | None) -> BackupError:
 
 
 def _from_git(root: Path, file: FileState, commit: str | None) -> Original | None:
-    """Looks in the recorded commit, then in HEAD and the last commits that touched the file."""
-    try:
-        import git  # slow to import, and it fails where git is not installed
-    except ImportError:
-        return None
-    try:
-        with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
-            if repo.working_tree_dir is None:
-                return None
-            without_expansion(repo)
-            inside = root.resolve().relative_to(Path(repo.working_tree_dir).resolve())
-            path = (PurePosixPath(inside.as_posix()) / file.path).as_posix()
-            for candidate in _commits(repo, commit, path):
-                data = _blob(candidate, path, file.pristine)
-                if data is not None:
-                    return Original(PurePosixPath(file.path), data, f"git commit {candidate.hexsha}")
-    except (git.GitError, git.ODBError, ValueError, OSError):
-        pass  # no repository, no such commit, a shallow clone: git does not have it
+    """Looks in the recorded commit, then in the last commits that touched the file, and their parents."""
+    path = PurePosixPath(file.path)
+    for candidate, blob in _candidates(root, path, commit):
+        # git may keep LF where the checkout has CRLF.
+        for data in (blob, blob.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")):
+            if fingerprint(data) == file.pristine:
+                return Original(path, data, f"git commit {candidate}")
     return None
 
 
-def _commits(repo: git.Repo, recorded: str | None, path: str) -> Iterator[git.Commit]:
-    import git
-
-    for name in (recorded, "HEAD"):
-        if name:
-            try:
-                commit = repo.commit(name)
-                _ = commit.tree  # a commit is read when it is first looked into; a wrong id shows only then
-            except (git.GitError, git.ODBError, ValueError):
-                continue
-            yield commit
-    yield from repo.iter_commits(paths=path, max_count=_HISTORY)
-
-
-def _blob(commit: git.Commit, path: str, digest: str | None) -> bytes | None:
-    try:
-        data: bytes = (commit.tree / path).data_stream.read()
-    except KeyError:
-        return None
-    # git may keep LF where the checkout has CRLF.
-    for candidate in (data, data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")):
-        if fingerprint(candidate) == digest:
-            return candidate
-    return None
+def _candidates(root: Path, path: PurePosixPath, recorded: str | None) -> Iterator[tuple[str, bytes]]:
+    if recorded and _COMMIT.fullmatch(recorded):
+        with suppress(TotoPatchError):  # a shallow clone, or a record from elsewhere: git does not have it
+            for blob in version_control.blobs(root, recorded, [path]).values():
+                yield recorded, blob
+    for commit, found in version_control.history(root, [path], _HISTORY):
+        for blob in found.values():
+            yield commit, blob

@@ -161,6 +161,7 @@ def commit(
         old = Store(plan.root).state()
         preflight.check_plan(tree, plan, old, adopted=adopted)
         folders = preflight.missing_folders(tree, plan)
+        made = preflight.added_folders(tree, plan) if adopted else folders
         status = {change.path: tree.status(change.path) for change in plan.changes}
         modes = {path: stat.S_IMODE(found.st_mode) for path, found in status.items() if found is not None}
         new = preflight.next_state(
@@ -169,7 +170,7 @@ def commit(
             backup=backup,
             created=created,
             modes=modes,
-            new_folders=folders,
+            new_folders=made,
             release=release,
             git_commit=git_commit,
             package=package,

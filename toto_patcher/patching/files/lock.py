@@ -108,7 +108,7 @@ def describe_to_git(tree: Tree) -> None:
 def _is_ours(tree: Tree, path: PurePosixPath) -> bool:
     """Whether a file for git is not there, ours, of an earlier version, or the half that a killed command left."""
     present = tree.read(path) or b""
-    return OURS[path].startswith(present) or present == _EARLIER.get(path)
+    return OURS[path].startswith(present) or _EARLIER.get(path, b"").startswith(present)
 
 
 def release(tree: Tree, descriptor: int) -> None:

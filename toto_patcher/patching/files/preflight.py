@@ -114,6 +114,16 @@ def missing_folders(tree: Tree, plan: Plan) -> tuple[PurePosixPath, ...]:
     return tuple(sorted(folder for folder in wanted if folder.parts and tree.status(folder) is None))
 
 
+def added_folders(tree: Tree, plan: Plan) -> tuple[PurePosixPath, ...]:
+    """The folders that hold nothing but the files that a plan adds, which it must have made; parents first."""
+    own = {change.path for change in plan.changes if change.pristine is None}
+    parents = {folder for path in own for folder in path.parents if folder.parts}
+    for folder in sorted(parents, key=lambda folder: len(folder.parts), reverse=True):
+        if all(name == "__pycache__" or folder / name in own for name in tree.names(folder)):
+            own.add(folder)
+    return tuple(sorted(own & parents))
+
+
 def missing_backups(tree: Tree, state: State | None, pristine: Mapping[str, bytes]) -> dict[str, bytes]:
     """The backups that a state asks for and that are not on disk with the right bytes, by fingerprint."""
     wanted = (

@@ -8,6 +8,7 @@ import hashlib
 import io
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -111,11 +112,25 @@ def refuse_unsafe_name(entry: str, container: str) -> None:
         container: where the path was read, for the message.
 
     Raises:
-        UnsafePathError: it is absolute, empty, has ``..``, ``.`` or empty parts, a backslash, a drive or a NUL.
+        UnsafePathError: it is absolute, empty, has ``..``, ``.`` or empty parts, a backslash, a drive or a NUL; it has
+            a character that no terminal shows, or none of UTF-8; or a file system may take a part of it for ``.git``.
     """
     parts = entry.removesuffix("/").split("/")
     if "\\" in entry or "\0" in entry or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise UnsafePathError(f"the entry {entry!r} would leave the folder it is unpacked into", path=container)
+    if any(_is_git(part) for part in parts):
+        raise UnsafePathError(f"the entry {entry!r} would be a git repository of its own", path=container)
+    if not entry.isprintable():
+        raise UnsafePathError(f"the entry {entry!r} has a character that no terminal shows", path=container)
+
+
+def _is_git(part: str) -> bool:
+    """Whether some file system takes a name for ``.git``: HFS drops characters that do not show, NTFS what trails.
+
+    NTFS also knows a file by a short name, and by the name of its stream after a colon.
+    """
+    seen = "".join(letter for letter in part if unicodedata.category(letter) not in ("Cf", "Cc"))
+    return seen.casefold().partition(":")[0].rstrip(". ") in (".git", "git~1")
 
 
 def _dist_info(entries: Mapping[PurePosixPath, zipfile.ZipInfo], name: str) -> PurePosixPath:

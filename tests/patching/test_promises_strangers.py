@@ -1,7 +1,7 @@
 """Promise 16: a record from a stranger can do nothing but be refused.
 
 Every command runs, in this process, on a real patched tree whose ``.toto-patch`` was changed: whole records, and what
-runs that were killed at every step had left. ``TOTO_PATCH_FUZZ=10000 pytest tests/patching/test_promise_16_records.py``
+runs that were killed at every step had left. ``TOTO_PATCH_FUZZ=10000 pytest tests/patching/test_promises_strangers.py``
 tries that many; the suite takes a sample.
 """
 

@@ -1,6 +1,6 @@
 """Promise 16 for vendor: a lock, a wheel or a commit from a stranger can do nothing but be refused, or be right.
 
-The suite tries a sample. All of them: ``TOTO_PATCH_MUTATIONS=10000 pytest tests/patching/test_promise_16_vendor.py``.
+The suite tries a sample. All of them: set TOTO_PATCH_MUTATIONS=10000.
 """
 
 from __future__ import annotations
