@@ -1,4 +1,4 @@
-"""A record that is whole, with true fingerprints, and yet is not what toto-patch wrote: nothing is put in place of it."""
+"""A record with true fingerprints that is yet not what toto-patch wrote: nothing is put in place of anything."""
 
 from __future__ import annotations
 
