@@ -268,7 +268,7 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
     return faults
 
 
-def form_of(ground: Ground, files: Files) -> str:
+def form_of(ground: Ground, files: Files, brought: set[bytes]) -> str:
     """Which of the three forms the package has, but for the user's edits; ``mixed`` for none of them."""
 
     def package(of: Files) -> dict[str, bytes]:
@@ -279,7 +279,10 @@ def form_of(ground: Ground, files: Files) -> str:
         }
 
     found = package(files)
-    gone = {f"checkout/{name}" for name in EDITED} - found.keys()  # by hand: each form has them
+    # Not told apart: what was removed by hand, and what a temporary of the stranger's brought, which no form has.
+    gone = {f"checkout/{name}" for name in EDITED} - found.keys()
+    gone |= {name for name, data in found.items() if data in brought}
+    found = {name: data for name, data in found.items() if name not in gone}
     for name, form in ground.forms.items():
         if {path: data for path, data in package(form).items() if path not in gone} == found:
             return name
@@ -294,6 +297,8 @@ def attempt(ground: Ground, seed: int) -> list[str]:
     faults: list[str] = []
     order = [chosen.choice(READERS), *chosen.sample(WRITERS, 2), chosen.choice(READERS), "recover", "revert"]
     after = look(ground.folder)
+    ours = {data for form in ground.forms.values() for _, _, data in form.values()}
+    brought = {data for name, (_, _, data) in after.items() if TEMPORARY.search(name) and data not in ours}
     for command in order:
         before = after
         answer: r.Result | r.ErrorResult
@@ -310,7 +315,7 @@ def attempt(ground: Ground, seed: int) -> list[str]:
         text = told(answer)
         if any(not (letter.isprintable() or letter == "\n") for letter in text):
             faults.append(f"{command} sends control characters to the terminal: {text!r}")
-        form = form_of(ground, after)
+        form = form_of(ground, after, brought)
         if answer.exit_code == 0:
             wanted = {
                 "revert": ("pristine",),
