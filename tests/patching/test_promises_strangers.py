@@ -281,7 +281,7 @@ def form_of(ground: Ground, files: Files, brought: set[bytes]) -> str:
     found = package(files)
     # Not told apart: what was removed by hand, and what a temporary of the stranger's brought, which no form has.
     gone = {f"checkout/{name}" for name in EDITED} - found.keys()
-    gone |= {name for name, data in found.items() if data in brought}
+    gone |= {name for name, data in found.items() if data in brought and data not in ground.known(name)}
     found = {name: data for name, data in found.items() if name not in gone}
     for name, form in ground.forms.items():
         if {path: data for path, data in package(form).items() if path not in gone} == found:
@@ -297,8 +297,7 @@ def attempt(ground: Ground, seed: int) -> list[str]:
     faults: list[str] = []
     order = [chosen.choice(READERS), *chosen.sample(WRITERS, 2), chosen.choice(READERS), "recover", "revert"]
     after = look(ground.folder)
-    ours = {data for form in ground.forms.values() for _, _, data in form.values()}
-    brought = {data for name, (_, _, data) in after.items() if TEMPORARY.search(name) and data not in ours}
+    brought = {data for name, (_, _, data) in after.items() if TEMPORARY.search(name)}
     for command in order:
         before = after
         answer: r.Result | r.ErrorResult
