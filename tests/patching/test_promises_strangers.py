@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hostile_records import EDIT, EDITED, OURS, PHASES, UTIL, Hostile
+from hostile_records import EDIT, EDITED, OURS, PHASES, SENT, UTIL, Hostile
 
 from toto_patcher import commands, inspection, report
 from toto_patcher import results as r
@@ -156,7 +156,11 @@ class Ground:
         self.folder, self.root = folder, folder / "checkout"
         self.root.mkdir(parents=True)
         shutil.copytree(release / "toto", self.root / "toto", copy_function=shutil.copyfile)
-        for name, text in {"notes.txt": "mine\n", "app/main.py": "MINE = 1\n", "LICENSE": "licence\n"}.items():
+        for name, text in {
+            **dict.fromkeys(SENT, "SENT = 1\n"),
+            "mine.txt": "mine\n",
+            "app/mine.py": "MINE = 1\n",
+        }.items():
             (self.root / name).parent.mkdir(exist_ok=True)
             (self.root / name).write_text(text, encoding="utf-8")
         (self.root / "empty").mkdir()
@@ -235,6 +239,7 @@ def told(result: r.Result | r.ErrorResult) -> str:
 def broken(ground: Ground, before: Files, after: Files) -> list[str]:
     """What changed though nobody may change it."""
     faults = []
+    interrupted = any(f"checkout/{OURS}/{phase}.json" in before for phase in PHASES)
     for name in sorted({*before, *after}):
         was, now = before.get(name), after.get(name)
         inside = name.removeprefix("checkout/")
@@ -242,6 +247,8 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
             continue
         if TEMPORARY.search(name) or name in ground.folders:
             continue
+        if inside in SENT and interrupted:
+            continue  # a journal that knows a file's fingerprint is from whoever made the file
         if now is None and name.endswith("/empty") and name.startswith("checkout/"):
             continue  # a journal may name folders that are removed if they are empty
         if inside.startswith("toto/") and name.endswith(".py"):
@@ -261,7 +268,7 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
     return faults
 
 
-def form_of(ground: Ground, files: Files) -> str:
+def form_of(ground: Ground, files: Files, brought: set[bytes]) -> str:
     """Which of the three forms the package has, but for the user's edits; ``mixed`` for none of them."""
 
     def package(of: Files) -> dict[str, bytes]:
@@ -272,7 +279,10 @@ def form_of(ground: Ground, files: Files) -> str:
         }
 
     found = package(files)
-    gone = {f"checkout/{name}" for name in EDITED} - found.keys()  # by hand: each form has them
+    # Not told apart: what was removed by hand, and what a temporary of the stranger's brought, which no form has.
+    gone = {f"checkout/{name}" for name in EDITED} - found.keys()
+    gone |= {name for name, data in found.items() if data in brought and data not in ground.known(name)}
+    found = {name: data for name, data in found.items() if name not in gone}
     for name, form in ground.forms.items():
         if {path: data for path, data in package(form).items() if path not in gone} == found:
             return name
@@ -287,6 +297,7 @@ def attempt(ground: Ground, seed: int) -> list[str]:
     faults: list[str] = []
     order = [chosen.choice(READERS), *chosen.sample(WRITERS, 2), chosen.choice(READERS), "recover", "revert"]
     after = look(ground.folder)
+    brought = {data for name, (_, _, data) in after.items() if TEMPORARY.search(name)}
     for command in order:
         before = after
         answer: r.Result | r.ErrorResult
@@ -303,7 +314,7 @@ def attempt(ground: Ground, seed: int) -> list[str]:
         text = told(answer)
         if any(not (letter.isprintable() or letter == "\n") for letter in text):
             faults.append(f"{command} sends control characters to the terminal: {text!r}")
-        form = form_of(ground, after)
+        form = form_of(ground, after, brought)
         if answer.exit_code == 0:
             wanted = {
                 "revert": ("pristine",),
