@@ -165,3 +165,18 @@ def test_the_backup_of_a_private_source_is_private(toto: Path, toto_patch: Run) 
     private = json.loads((toto / ".toto-patch" / "state.json").read_bytes())["files"]
     found = {file["path"]: backups[file["pristine"]] for file in private}
     assert found[UTIL] == 0o600 and found[ATTENTION] == 0o644
+
+
+def test_an_added_file_cannot_be_given_an_original(toto: Path, toto_patch: Run) -> None:
+    """Found by the fuzzer: revert took other bytes of a pinned release for the original of a file that a patch added."""
+    assert toto_patch("apply", "--profile", "full-graph", "--root", toto).returncode == 0
+    record = toto / ".toto-patch" / "state.json"
+    content = json.loads(record.read_bytes())
+    added = next(file for file in content["files"] if file["pristine"] is None)
+    added["pristine"] = digest((toto / ATTENTION).read_bytes())
+    record.write_text(json.dumps(content))
+    before = snapshot(toto)
+    for command in ("revert", "apply"):
+        done = toto_patch(command, "--root", toto)
+        assert done.returncode == 3 and "had an original" in done.stderr, done.stderr
+    assert snapshot(toto) == before

@@ -69,6 +69,7 @@ def plan_selection(
                     if path not in added:
                         touched[path].append(patch.id)
                     added[path] = data
+    refusals += [_added_with_original(path) for path in sorted(added) if pristine.get(path) is not None]
     refuse_all(_without_repeats(refusals))
     after = {path: _finished(module, path, touched[path]) for path, module in planned.items()} | added
     changes = []
@@ -85,6 +86,12 @@ def plan_selection(
             )
         )
     return Plan(checkout.root, tuple(changes), tuple(patch.id for patch in selection), profile)
+
+
+def _added_with_original(path: PurePosixPath) -> RefusedError:
+    from toto_patcher.patching.restore import added_with_original
+
+    return added_with_original(path)
 
 
 def _added_before(checkout: Checkout, path: PurePosixPath, recorded: bool) -> bytes | None:

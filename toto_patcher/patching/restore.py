@@ -16,6 +16,7 @@ from toto_patcher.patching.change import FileChange, Plan, fingerprint
 from toto_patcher.patching.files.layout import BACKUPS
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.notice import ADDED_MARK
 from toto_patcher.patching.store import Store
 
 if TYPE_CHECKING:
@@ -114,9 +115,17 @@ def _read_all(root: Path, state: State) -> tuple[dict[PurePosixPath, bytes | Non
                 digest = None if data is None else fingerprint(data)
                 if digest not in (file.patched, file.pristine):
                     refusals.append(_drift(file, gone=data is None))
+                elif data is not None and file.pristine is not None and data.startswith(ADDED_MARK.encode()):
+                    refusals.append(added_with_original(path))
     except OSError as error:
         raise storage_error(error) from error
     return disk, refusals
+
+
+def added_with_original(path: PurePosixPath) -> BackupError:
+    """The refusal of a record that gives an original to a file that a patch added: somebody changed the record."""
+    hint = "put .toto-patch back from git or a copy; or delete it and run `toto-patch adopt`"
+    return BackupError("was added by a patch, but the record says that it had an original", path=path, hint=hint)
 
 
 def _drift(file: FileState, *, gone: bool) -> DriftError:
