@@ -29,6 +29,16 @@ def test_a_record_cannot_name_a_source_that_no_patch_wrote(patched: Path, toto_p
         assert snapshot(patched) == before
 
 
+@pytest.mark.parametrize("phase", ["prepare", "journal", "undo", "done"])
+def test_a_path_too_deep_to_walk_is_refused(toto: Path, toto_patch: Run, phase: str) -> None:
+    entry = {"path": "x/" * 3000 + "a.py", "before": None, "after": None, "temporary": f".toto-patch-{'0' * 16}-0.tmp"}
+    (toto / ".toto-patch").mkdir()
+    (toto / f".toto-patch/{phase}.json").write_text(json.dumps({"entries": [entry], "schema_version": 2}))
+    for command in ("status", "apply", "recover"):
+        done = toto_patch(command, "--root", toto)
+        assert done.returncode == 3 and "longer than any path of a package" in done.stderr
+
+
 @pytest.mark.parametrize("command", [["apply", "--profile", "full-graph"], ["revert"]], ids=" ".join)
 def test_a_record_cannot_give_one_file_the_original_of_another(
     patched: Path, toto_patch: Run, command: list[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ TEXTS = (
 OTHERS = (None, True, False, 0, -1, 1, 2, 3, 0o4755, 0o777, 0o100644, 2**63, 1.5, float("nan"), [], {}, [[]], "")
 
 
+LARGE = 1 << 20
+"""Only files that the fuzzer made sparse are larger."""
+
+
+def plain(path: Path) -> bytes:
+    """The bytes of a plain file of ordinary size; an earlier mutation may have put something else there."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size >= LARGE:
+        raise ValueError("not a plain file of ordinary size")
+    return path.read_bytes()
+
+
 class Hostile:
     """Mutates the checkout at ``root``; the same seed does the same.
 
@@ -105,7 +118,7 @@ class Hostile:
     def _records(self) -> list[Path]:
         found = [*self.ours.rglob("*"), *self.root.rglob("*/.toto-patch-*.tmp*")]
         plain = [path for path in found if path.is_file() and not path.is_symlink()]
-        return sorted(path for path in plain if path.stat().st_size < 1 << 20)
+        return sorted(path for path in plain if path.stat().st_size < LARGE)
 
     def _documents(self) -> list[Path]:
         return [path for path in self._records() if path.suffix == ".json"]
@@ -113,7 +126,10 @@ class Hostile:
     def _digests(self) -> list[str]:
         """Fingerprints of what lies there, and of nothing."""
         files = [*self._records(), self.root / UTIL, *(self.root / name for name in VICTIMS)]
-        return [fingerprint(path.read_bytes()) for path in files if path.is_file()] + ["0" * 64, fingerprint(b"")]
+        return [fingerprint(plain(path)) for path in files if path.is_file() and path.stat().st_size < LARGE] + [
+            "0" * 64,
+            fingerprint(b""),
+        ]
 
     def _value(self) -> Any:
         kinds = (PATHS, TEXTS, OTHERS, self._digests())
@@ -126,7 +142,7 @@ class Hostile:
     def change_json(self) -> None:
         """Replaces, removes, doubles or adds one value anywhere in a document."""
         path = self.random.choice(self._documents())
-        content = json.loads(path.read_bytes())
+        content = json.loads(plain(path))
         places: list[tuple[Any, Any]] = []
 
         def walk(node: Any) -> None:
@@ -153,21 +169,21 @@ class Hostile:
             node[str(self._value())] = self._value()
         self.done.append(f"{act} {key!r} of {path.name}")
         if self.random.random() < 0.05:
-            path.write_bytes(path.read_bytes().replace(b"{", b'{"schema_version": 1, ', 1))
+            path.write_bytes(plain(path).replace(b"{", b'{"schema_version": 1, ', 1))
         else:
             self._write(path, content)
 
     def coherent_state(self) -> None:
         """A record of a file that is there, with its true fingerprint and a backup that is there too."""
         path = self.ours / "state.json"
-        content = json.loads(path.read_bytes())
+        content = json.loads(plain(path))
         victim = self.random.choice(VICTIMS)
         there = self.root / victim
         payload = b"#!/bin/sh\ntouch pwned\n"
         digest = fingerprint(payload)
         (self.ours / "backups").mkdir(exist_ok=True)
         (self.ours / "backups" / digest).write_bytes(payload)
-        patched = fingerprint(there.read_bytes()) if there.is_file() else self.random.choice((None, digest))
+        patched = fingerprint(plain(there)) if there.is_file() else self.random.choice((None, digest))
         entry = {"path": victim, "pristine": self.random.choice((digest, None)), "patched": patched, "mode": 0o755}
         content["files"].append({**entry, "backup": True, "patches": content["patches"][:1]})
         if self.random.random() < 0.3:
@@ -185,14 +201,14 @@ class Hostile:
         there.parent.mkdir(parents=True, exist_ok=True)
         if self.random.random() < 0.8:
             (there.parent / temporary).write_bytes(payload)
-        before = fingerprint(there.read_bytes()) if there.is_file() else None
+        before = fingerprint(plain(there)) if there.is_file() else None
         sides = [before, self.random.choice((fingerprint(payload), None))]
         if self.random.random() < 0.5:
             sides.reverse()
         entry = {"path": victim, "before": sides[0], "after": sides[1], "temporary": temporary}
         found = [self.ours / f"{name}.json" for name in PHASES if (self.ours / f"{name}.json").is_file()]
         path = self.random.choice(found or [self.ours / f"{name}.json" for name in PHASES])
-        content = json.loads(path.read_bytes()) if path.is_file() else {"schema_version": 2, "entries": []}
+        content = json.loads(plain(path)) if path.is_file() else {"schema_version": 2, "entries": []}
         content["entries"].insert(0, entry)
         for name in ("old_folders", "new_folders"):
             content[name] = self.random.choice(([], ["empty"], [".git/refs/tags"], ["../sentinel/empty"]))
@@ -203,7 +219,7 @@ class Hostile:
     def change_bytes(self) -> None:
         """Flips, cuts, doubles or inserts bytes of one file."""
         path = self.random.choice(self._records())
-        data = bytearray(path.read_bytes())
+        data = bytearray(plain(path))
         at = self.random.randrange(len(data) + 1)
         end = min(len(data), at + self.random.choice((1, 1, 8, 64)))
         act = self.random.choice(("flip", "flip", "cut", "end", "double", "insert", "empty"))
@@ -228,7 +244,7 @@ class Hostile:
         outside = self.root.parent / "sentinel"
         act = self.random.choice(("link", "hard link", "folder", "fifo", "huge", "gone", "other"))
         other = self.random.choice([*self._records(), self.root / UTIL])
-        data = other.read_bytes()
+        data = plain(other)
         aside = path.with_name(path.name + ".aside")
         path.rename(aside)
         if act == "link":
@@ -259,5 +275,5 @@ class Hostile:
         if self.random.random() < 0.2:
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes() + EDIT)
+            path.write_bytes(plain(path) + EDIT)
         self.done.append(f"an edit of {path.name}")

@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hostile_records import EDIT, EDITED, OURS, PHASES, SENT, UTIL, Hostile
+from hostile_records import EDIT, EDITED, LARGE, OURS, PHASES, SENT, UTIL, Hostile
 
 from toto_patcher import commands, inspection, report
 from toto_patcher import results as r
@@ -35,8 +36,8 @@ Files = dict[str, tuple[str, int, bytes]]
 READERS = ("status", "verify-only", "diff")
 WRITERS = ("apply", "apply full-graph", "revert", "recover")
 TEMPORARY = re.compile(r"/\.toto-patch-[0-9a-f]{16}-[0-9]+\.tmp")
-SIZE = 1 << 20
-"""Larger files are sparse ones of the fuzzer's, and are not read."""
+PATIENCE = 120
+"""Seconds after which a command hangs, on a FIFO say; that is a fault like any other."""
 
 
 def look(folder: Path) -> Files:
@@ -47,7 +48,7 @@ def look(folder: Path) -> Files:
             path = Path(current, name)
             status = path.lstat()
             kind = stat.filemode(status.st_mode)[0]
-            plain = kind == "-" and status.st_size <= SIZE
+            plain = kind == "-" and status.st_size < LARGE
             data = path.read_bytes() if plain else os.fsencode(path.readlink()) if kind == "l" else b""
             found[path.relative_to(folder).as_posix()] = (kind, stat.S_IMODE(status.st_mode), data)
     return found
@@ -91,6 +92,11 @@ def run(command: str, root: Path) -> r.Result:
     return calls[command]()
 
 
+def hangs(number: int, frame: object) -> NoReturn:
+    """The signal handler."""
+    raise AssertionError(f"still running after {PATIENCE} seconds")
+
+
 @pytest.fixture(scope="module")
 def remembered() -> Iterator[None]:
     """Plans are a pure function of sources and selection, and take half a second: each is made once."""
@@ -112,6 +118,7 @@ def remembered() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "plan_selection", plan_selection)
+        signal.signal(signal.SIGALRM, hangs)
         patch.setenv("NO_COLOR", "1")
         yield
 
@@ -301,12 +308,15 @@ def attempt(ground: Ground, seed: int) -> list[str]:
     for command in order:
         before = after
         answer: r.Result | r.ErrorResult
+        signal.alarm(PATIENCE)
         try:
             answer = run(command, ground.root)
         except Exception as error:  # what the command line catches
             answer = report.failure(error, command=command, verbose=True)
             if not isinstance(error, TotoPatchError) or answer.exit_code not in (2, 3, 4, 6):
                 faults.append(f"{command} ended as {answer.exit_code}, {answer.traceback}")
+        finally:
+            signal.alarm(0)
         after = look(ground.folder)
         faults += [f"{command}: {fault}" for fault in broken(ground, before, after)]
         if command in READERS and before != after:

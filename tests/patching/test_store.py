@@ -130,6 +130,8 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byte
         (edited(lambda state: state["files"][0].update(path="toto/../../x")), "leaves the root"),
         (edited(lambda state: state["files"][0].update(path=".toto-patch/lock")), "for itself"),
         (edited(lambda state: state["files"][0].update(path="a\0b")), "plain relative path"),
+        (edited(lambda state: state["files"][0].update(path="x/" * 400 + "a.py")), "longer than any path"),
+        (edited(lambda state: state["files"][0].update(path="x" * 100_000 + ".py")), "longer than any path"),
         (edited(lambda state: state["files"][0].update(path=".git/hooks/post-checkout")), "hidden"),
         (edited(lambda state: state["files"][0].update(path="toto/.GIT/config.py")), "hidden"),
         (edited(lambda state: state["files"][0].update(path="toto/__pycache__/a.py")), "no source of the package"),

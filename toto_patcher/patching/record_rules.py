@@ -18,6 +18,9 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _COMMIT = re.compile(r"[0-9a-f]{4,64}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})|")
 
+_LONGEST, _DEEPEST = 1000, 64
+"""No path of a package has as many characters or folders; one that has costs more than its reader can spend."""
+
 _MODE_BITS = 0o777
 CODE_WITHOUT_SOURCE = frozenset({".pyc", ".pyo", ".so", ".pyd", ".pth", ".dll", ".dylib"})
 _NO_SOURCES = frozenset({"__pycache__", "site-packages"})
@@ -34,8 +37,11 @@ def check_relative(path: str) -> str:
     """Returns a path that stays below the root and out of ``.toto-patch``, in its one normal spelling.
 
     Raises:
-        ValueError: it is absolute, climbs with ``..``, has a second spelling, or cannot be written as UTF-8.
+        ValueError: it is absolute, climbs with ``..``, has a second spelling, cannot be written as UTF-8, or is longer
+            or deeper than any path of a package.
     """
+    if len(path) >= _LONGEST or path.count("/") >= _DEEPEST:
+        raise ValueError(f"{path[:40]!r}... is longer than any path of a package")
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
         raise ValueError(f"{path!r} leaves the root")
@@ -72,7 +78,7 @@ def check_package_path(path: str) -> str:
 def compared_path(path: str) -> bool:
     """Whether a file of this name is recorded for comparison; it is never written."""
     try:
-        return len(check_relative(path)) < 1000 and path.isprintable() and "/." not in f"/{path}"
+        return check_relative(path).isprintable() and "/." not in f"/{path}"
     except ValueError:
         return False
 
