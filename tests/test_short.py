@@ -25,7 +25,7 @@ from toto_patcher.runtime import TotoPipeline, compilations
 pipeline = TotoPipeline.from_pretrained("embedded", device_map="cpu", torch_compile=True, root=sys.argv[1])
 history = torch.sin(torch.arange(512) / 9) + 3
 def forecast():
-    return pipeline.predict(history, prediction_length=8, num_samples=64, seed=7)[0]
+    return pipeline.predict(history, prediction_length=8, num_samples=64, seed=7)[0].samples
 first = forecast()
 compilations.mark_warm()
 second = forecast()

@@ -188,7 +188,7 @@ def _write(out: Path, results: dict[str, dict[str, Any]], facts: dict[str, Any])
     import numpy as np
 
     flat = {f"{kind}|{name}": array for kind, arrays in results.items() for name, array in arrays.items()}
-    np.savez(out / "arrays.npz", allow_pickle=False, **flat)
+    np.savez(out / "arrays.npz", **flat)
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
 
 

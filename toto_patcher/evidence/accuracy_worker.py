@@ -111,7 +111,7 @@ def execute(job: Job) -> None:
         "mode": pipeline.mode,
         "seconds": seconds,
     }
-    np.savez(Path(job.out) / "arrays.npz", allow_pickle=False, **found)
+    np.savez(Path(job.out) / "arrays.npz", **found)
     (Path(job.out) / "facts.json").write_text(json.dumps(facts))
 
 
