@@ -263,6 +263,8 @@ def _undo(plan: Plan, previous: State | None, reason: str) -> None:
     Raises:
         DriftError: there are such files.
     """
+    from toto_patcher.patching.package import other_files_after
+
     edited = _edited(plan)
     former = {file.path: file.patches for file in previous.files} if previous else {}
     whole = tuple(
@@ -273,7 +275,8 @@ def _undo(plan: Plan, previous: State | None, reason: str) -> None:
     if not edited:
         if back:
             undo = Plan(plan.root, whole, previous.patches if previous else (), previous.profile if previous else None)
-            transaction.commit(undo, backup=previous is not None and any(file.backup for file in previous.files))
+            kept = previous is not None and any(file.backup for file in previous.files)
+            transaction.commit(undo, backup=kept, package=other_files_after(undo))
         return
     left = ", ".join(map(str, edited))
     told = f"{reason}; and a hook edited {left} meanwhile: left as the hook left it, patched and edited, not committed"
