@@ -88,8 +88,8 @@ def predict(
         try:
             if isinstance(part, InputError):
                 raise part
-            *series, absent[key] = reader.read(part, known.get(key), settings)
-            found[key] = (series[0], series[1])
+            context, ahead, absent[key] = reader.read(part, known.get(key), settings)
+            found[key] = (context, ahead)
         except InputError as error:
             named = InputError(f"{id_column} {key!r}: {error.message.removeprefix(': ')}", hint=error.hint)
             if on_error == "raise":

@@ -1,9 +1,9 @@
 """Missing values inside a series: what the model is told of them, and what stands in their places.
 
 Toto 1.0 has a mask that keeps values out of the running mean and scale. They are still looked at, so what stands in
-their places matters: zeros, as upstream fills in at the left, spoil the forecast of a series whose level is not zero. A
-straight line between the neighbours was the best of what was tried (docs/troubleshooting.md). What is missing at both
-ends is not filled at all: at the left the series begins later, and at the right those steps are forecast as well.
+their places matters: it is a straight line between the neighbours, which stays at the level of the series. What is
+missing at both ends is not filled at all: at the left the series begins later, and at the right those steps are
+forecast as well.
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ def _inferred(index: Any) -> Any:
     # Months from the 15th to the 15th: pandas has no name for them.
     for months in (1, 3, 6, 12):
         step = pd.DateOffset(months=months)
-        if _places(index, step) is not None and len(_places(index, step)) == _places(index, step)[-1] + 1:
+        places = _places(index, step)
+        if places is not None and len(places) == places[-1] + 1:
             return step
     return None
 

@@ -353,8 +353,7 @@ class TotoPipeline:
 
     def _tensor(self, values: Array) -> torch.Tensor:
         """On the device, never narrower than float32: the model rounds a series only after it has scaled it."""
-        dtype = next(self.model.parameters()).dtype
-        dtype = torch.promote_types(dtype, torch.float32)
+        dtype = torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
 
     def _generators_kept(self, kept: bool) -> contextlib.AbstractContextManager[None]:

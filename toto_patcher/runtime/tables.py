@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -82,19 +83,18 @@ def split(df: Any, id_column: str, timestamp_column: str, what: str) -> Iterator
         )
         df = df[~gone]
     times: Any = None
-    try:
+    with suppress(InputError):
         times = stamps.read(df[timestamp_column], timestamp_column) if len(df) else None
-    except InputError:
-        times = None
     try:
         groups = df.groupby(id_column, sort=False, observed=True).indices
         order = [key for key in pd.unique(df[id_column]) if key in groups]
     except TypeError as error:  # lists and other things that have no hash
         raise InputError(f"{what}: {id_column} cannot be used as ids: {error}") from error
     for key in order:
-        part = df.iloc[np.sort(groups[key])]
+        rows = np.sort(groups[key])
+        part = df.iloc[rows]
         try:
-            own = stamps.read(part[timestamp_column], timestamp_column) if times is None else times.iloc[groups[key]]
+            own = stamps.read(part[timestamp_column], timestamp_column) if times is None else times.iloc[rows]
         except InputError as error:
             yield key, error
             continue
