@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import BackupError, StorageError, UnsafePathError
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.files.layout import FOLDER, SET_ASIDE, STATE
+from toto_patcher.patching.files.layout import FOLDER, LICENCE_FILES, PACKAGE, SET_ASIDE, STATE
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.record_rules import check_package_path
-from toto_patcher.patching.vendoring.names import LICENCE_FILES, PACKAGE
 
 Files = Mapping[PurePosixPath, str]
 ODD = "<not a plain file>"
