@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toto_patcher import choices
+
 if TYPE_CHECKING:
     from toto_patcher.results import ErrorResult, Result
 
@@ -95,14 +97,14 @@ def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 def selection_options(command: F) -> F:
     """Adds --profile and --patch."""
-    command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
-        command
+    patch = click.option(
+        "--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.", **choices.PATCH
     )
     default = "The profile to select.  [default: the one in force, else graph-breaks]"
-    return click.option("--profile", metavar="P", help=default)(command)
+    return click.option("--profile", metavar="P", help=default, **choices.PROFILE)(patch(command))
 
 
-class ReportingGroup(click.Group):
+class ReportingGroup(choices.SentencesGroup):
     """A group whose every outcome goes through ``report`` and ends in one of the documented exit codes.
 
     Args:

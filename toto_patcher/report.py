@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from toto_patcher import results as r
-from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError
+from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError, UsageError
 from toto_patcher.renderers import RENDERERS, render_error
 from toto_patcher.terminal import block, flush_or_silence, shown, silence, surface
 
@@ -45,12 +45,21 @@ def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.E
         path = error.filename if isinstance(error.filename, str) else None
         told = r.Failure("io", f"{error.strerror or error} ({name})", path, None, "Repair the cause and run it again.")
         return r.ErrorResult(command, 4, told, (told,), text)
+    if isinstance(error, ModuleNotFoundError) and (hint := _hint_for(error.name or "")):
+        told = r.Failure("usage", f"{command} needs {error.name}, which is not installed", hint=hint)
+        return r.ErrorResult(command, UsageError.exit_code, told, (told,), text)
     told = r.Failure(
         "bug",
         f"{type(error).__name__}: {error}",
         hint="This is a bug in toto-patch. Please report it with the output of the same command under --verbose.",
     )
     return r.ErrorResult(command, INTERNAL_ERROR, told, (told,), text)
+
+
+def _hint_for(module: str) -> str | None:
+    from toto_patcher.supported import hint_for  # it reads the metadata of packages, which takes long to import
+
+    return hint_for(module)
 
 
 def usage_failure(message: str, *, command: str, hint: str | None) -> r.ErrorResult:

@@ -6,7 +6,6 @@ or not; the original is laid down in a temporary folder from the backups, and ru
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 import time
@@ -20,7 +19,7 @@ from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import CheckpointError, InputError, RefusedError, UsageError
-from toto_patcher.supported import install_hint
+from toto_patcher.supported import install_hint, missing
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
@@ -76,6 +75,8 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
         UsageError: torch, the series, the checkpoint, the device or the folder is not there, or a limit is none.
         RefusedError: an interrupted run left the tree half written, an original is lost, or the original does not run.
     """
+    if absent := missing("torch", "numpy"):
+        raise UsageError(f"the stress test needs {' and '.join(absent)}", hint=install_hint("runtime"))
     from toto_patcher.evidence import stress_limits, stress_report
 
     started = time.monotonic()
@@ -84,8 +85,6 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
     workspace.refuse_if_interrupted()
     if workspace.state is None:
         return _not_patched(workspace, request)
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("the stress test needs torch", hint=install_hint("runtime"))
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
