@@ -13,8 +13,12 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    Text = click.ParamType[str]
+else:
+    Text = click.ParamType  # older releases of click have no parameter for it
 
-class Names(click.ParamType):
+
+class Names(Text):
     """A text that should be one of some names.
 
     Args:

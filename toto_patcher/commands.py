@@ -19,7 +19,7 @@ from toto_patcher.patching.checkout import Checkout
 if TYPE_CHECKING:
     from toto_patcher.patching.state import State
     from toto_patcher.patching.transaction import Recovery
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 
 def apply(

@@ -172,7 +172,7 @@ def done(result: Result | ErrorResult) -> None:
 
 
 def progress(*, lines: bool = False) -> Any:
-    """The progress bar, as a context manager; none with --json. With ``lines``, lines of text where there is no bar."""
-    from toto_patcher import report
+    """Shows progress, as a context manager; nothing with --json. With ``lines``, a line a step where is no terminal."""
+    from toto_patcher.progress import progress
 
-    return report.progress(enabled=not settings().json, lines=lines)
+    return progress(enabled=not settings().json, lines=lines)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -17,15 +17,12 @@ from typing import Any, Literal, TextIO
 from toto_patcher import results as r
 from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError, UsageError
 from toto_patcher.renderers import RENDERERS, render_error
-from toto_patcher.terminal import block, flush_or_silence, shown, silence, surface
+from toto_patcher.terminal import block, flush_or_silence, silence, surface
 
 SCHEMA = 1
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 LOST_OUTPUT = 4  # the answer of a command that only answers could not be written
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
 
 
 def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.ErrorResult:
@@ -189,55 +186,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-@contextmanager
-def progress(*, enabled: bool, lines: bool = False) -> Iterator[Progress]:
-    """A progress bar on stderr for work that takes longer than a second.
-
-    Nothing when that is not a terminal; with ``lines``, for work of minutes, a line of plain text per step.
-    """
-    if not enabled or sys.stderr is None or not sys.stderr.isatty():
-        yield _line_by_line() if enabled and lines else lambda what, done, total: None
-        return
-    with ExitStack() as stack:
-        update: Callable[[str, int, int], None] | None = None
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal update  # most commands end before there is anything to show: rich is imported at the first step
-            update = update or stack.enter_context(_bar())
-            update(what, done, total)
-
-        yield show
-
-
-def _line_by_line() -> Progress:
-    import time
-
-    start = time.monotonic()
-
-    def show(what: str, done: int, total: int) -> None:
-        with suppress(OSError, ValueError, AttributeError):  # the work goes on where nobody can read of it
-            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {shown(what)}\n")
-            sys.stderr.flush()
-
-    return show
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=shown(what), completed=done, total=total or None)
-
-        yield update
 
 
 def patches_markdown(catalogue: r.ListResult) -> str:

@@ -27,7 +27,7 @@ def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[t
             yield " ".join((*path, name)), command
 
 
-HELP = {path: command for path, command in commands()}
+HELP = dict(commands())
 
 
 def told(path: str, width: int) -> str:

@@ -254,10 +254,10 @@ def test_shell_completion_is_there(shell: str) -> None:
 
 
 def test_progress_and_tracebacks_escape_what_comes_from_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
-    from toto_patcher import report
+    from toto_patcher import progress, report
 
     hostile = "a\x1b]0;pwned\x07\n\u202eb [red]x[/red]"
-    with report.progress(enabled=True, lines=True) as step:
+    with progress.progress(enabled=True, lines=True) as step:
         step(hostile, 1, 2)
     for as_json in (False, True):
         report.emit(report.failure(ValueError(hostile), command="status", verbose=True), as_json=as_json)

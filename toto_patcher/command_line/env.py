@@ -76,4 +76,6 @@ def test(file: Path) -> None:
     """Compile one small function as the file says, and compare it with the uncompiled one (needs torch)."""
     from toto_patcher import env_check
 
-    invocation.done(env_check.check(file))
+    with invocation.progress() as progress:
+        result = env_check.check(file, progress)
+    invocation.done(result)

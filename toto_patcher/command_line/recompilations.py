@@ -22,8 +22,8 @@ def recompilations(words: tuple[str, ...], trace: Path | None, run_it: bool, fil
 
     \b
     toto-patch recompilations --run -- python serve.py   runs it; the surest
-    TORCH_TRACE=traces python serve.py                   or let it leave a trace,
-    toto-patch recompilations --trace traces             and read that
+    TORCH_TRACE=traces python serve.py                   or leave a trace
+    toto-patch recompilations --trace traces             and read it
     \b
     Last, a text log, which may be incomplete (torch logs to stderr):
     TORCH_LOGS=recompiles,graph_breaks,cudagraphs python serve.py 2> compile.log

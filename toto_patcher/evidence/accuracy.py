@@ -24,7 +24,7 @@ from toto_patcher.supported import install_hint, missing
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 SCHEMA = 1
 EAGER = "eager"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
     from toto_patcher.evidence.benchmark_child import Child
     from toto_patcher.evidence.stress_run import Settings
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 SCHEMA = 1
 ITERATIONS = {"quick": 3, "full": 10, "production-check": 20}
@@ -148,11 +148,14 @@ def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progr
         done += 1
         progress(what, done, total)
 
+    def begin(what: str) -> None:
+        progress(what, done, total)
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toto-stress-")))
         ws.lay_down(Checkout.open(workspace.root), workspace.originals(), folder / "original")
         trees = {stress_verdict.UPSTREAM: folder / "original", stress_run.PATCHED: workspace.root}
-        run = stress_run.Run(trees, modes, checkpoint, windows, settings, folder, step)
+        run = stress_run.Run(trees, modes, checkpoint, windows, settings, folder, step, begin)
         children: list[Child] = []
         try:
             rows = run.measure(children)
