@@ -50,7 +50,9 @@ def global_options(command: F) -> F:
 def tree_options(command: F) -> F:
     """Adds --root and --verbose, for a command with a --json of its own."""
     for option in (
-        click.option("--verbose", is_flag=True, help="Log each step to stderr; show tracebacks.", **_SHARED),
+        click.option(
+            "--verbose", is_flag=True, help="Log each step to stderr; show what passed, and tracebacks.", **_SHARED
+        ),
         click.option(
             "--root",
             type=click.Path(path_type=Path),
@@ -163,7 +165,7 @@ def _fail(error: Exception, settings: Settings) -> int:
 def _emit(result: Result | ErrorResult, settings: Settings) -> int:
     from toto_patcher import report
 
-    return report.emit(result, as_json=settings.json)
+    return report.emit(result, as_json=settings.json, verbose=settings.verbose)
 
 
 def done(result: Result | ErrorResult) -> None:

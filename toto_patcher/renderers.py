@@ -160,13 +160,23 @@ _VERDICTS = {
 }
 
 
-def _verify(result: r.VerifyResult, out: Surface) -> None:
+def _verify_all(result: r.VerifyResult, out: Surface) -> None:
+    _verify(result, out, verbose=True)
+
+
+def _verify(result: r.VerifyResult, out: Surface, *, verbose: bool = False) -> None:
     text, style = _VERDICTS[result.verdict]
     named = f": {_selection(result.profile, result.patches)}" if result.patches else ""
     named += f", written by toto-patch {result.written_by}" if result.written_by else ""
     out.line(f"{_tree(result.root)} {text}{named}.", style)
     rows: list[Row] = []
+    passed = [check.name for check in result.checks if check.passed]
+    if passed and not verbose:
+        told = f"{_count(len(passed), 'check')} passed: {', '.join(dict.fromkeys(passed))}"
+        out.line(f"  ok  {told}", "green")
     for check in result.checks:
+        if check.passed and not verbose:
+            continue
         where = "" if check.path is None else f"{check.path}{'' if check.line is None else f':{check.line}'}: "
         mark = ("ok", "green") if check.passed else ("FAILED", "bold red")
         rows.append([mark, (check.name, ""), (where + check.detail, "dim")])
@@ -319,3 +329,5 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.BenchResult: _bench,
     r.ReportResult: _report,
 }
+VERBOSE: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {**RENDERERS, r.VerifyResult: _verify_all}
+"""Those for ``--verbose``."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO
 
 from toto_patcher import results as r
 from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError, UsageError
-from toto_patcher.renderers import RENDERERS, render_error
+from toto_patcher.renderers import RENDERERS, VERBOSE, render_error
 from toto_patcher.terminal import block, flush_or_silence, silence, surface
 
 SCHEMA = 1
@@ -110,14 +110,14 @@ _NEXT = {
 """What to do next where the refusal itself does not say."""
 
 
-def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
+def emit(result: r.Result | r.ErrorResult, *, as_json: bool, verbose: bool = False) -> int:
     """Writes one result: JSON and answers on stdout, errors in words on stderr. A reader that left is no error.
 
     Returns:
         The exit status: the result's own, also where the report could not be written, since it says what happened to
         the tree. Only a command whose whole purpose was its answer fails with it.
     """
-    lost = _lost(lambda: _write(result, as_json))
+    lost = _lost(lambda: _write(result, as_json, verbose))
     if lost and result.exit_code == 0 and isinstance(result, _ANSWERS):
         return LOST_OUTPUT
     return result.exit_code
@@ -126,7 +126,7 @@ def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
 _ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult, r.BenchResult, r.ReportResult)
 
 
-def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
+def _write(result: r.Result | r.ErrorResult, as_json: bool, verbose: bool) -> None:
     if as_json:
         _stream("stdout").write(to_json(result) + "\n")
         if isinstance(result, r.ErrorResult) and result.traceback and sys.stderr is not None:
@@ -134,7 +134,8 @@ def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
     elif isinstance(result, r.ErrorResult):
         render_error(result, surface(_stream("stderr")))
     else:
-        renderer = next(RENDERERS[kind] for kind in type(result).__mro__ if kind in RENDERERS)
+        known = VERBOSE if verbose else RENDERERS
+        renderer = next(known[kind] for kind in type(result).__mro__ if kind in known)
         renderer(result, surface(_stream("stdout")))
 
 

@@ -98,6 +98,7 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
     }
     document |= _judged(document, limits)
     document["seconds"] = round(time.monotonic() - started, 1)
+    progress("writing the report and drawing", 0, 0)
     files = stress_report.write(document, request.output, REPORT, RESULTS)
     return r.StressResult(
         root=str(workspace.root),
@@ -136,6 +137,7 @@ def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progr
     from toto_patcher.patching.checkout import Checkout
     from toto_patcher.runtime import checkpoints
 
+    progress("reading the checkpoint and the series", 0, 0)
     checkpoint = checkpoints.find(request.checkpoint).resolve()
     device = request.device or best_device()
     settings = _settings(request, checkpoint, device, mae_delta)
