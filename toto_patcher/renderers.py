@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,12 @@ def _diff(result: r.DiffResult, out: Surface) -> None:
     out.diff(result.diff)
 
 
-def _apply(result: r.ApplyResult, out: Surface) -> None:
+def _apply(result: r.ApplyResult, out: Surface, *, verbose: bool = False) -> None:
     what, where = _selection(result.profile, result.patches), _tree(result.root)
     if result.recovered:
         out.line(result.recovered)
     if result.ladder is not None:
-        _ladder(result.ladder, out)
+        render_ladder(result.ladder, out, verbose=verbose)
         out.line()
     if result.exit_code == 5:
         out.line(f"The outputs differ: {what} was not applied to {where}; nothing was written.", "bold red")
@@ -160,10 +161,6 @@ _VERDICTS = {
 }
 
 
-def _verify_all(result: r.VerifyResult, out: Surface) -> None:
-    _verify(result, out, verbose=True)
-
-
 def _verify(result: r.VerifyResult, out: Surface, *, verbose: bool = False) -> None:
     text, style = _VERDICTS[result.verdict]
     named = f": {_selection(result.profile, result.patches)}" if result.patches else ""
@@ -183,18 +180,26 @@ def _verify(result: r.VerifyResult, out: Surface, *, verbose: bool = False) -> N
     out.table(rows)
     if result.ladder is not None:
         out.line()
-        _ladder(result.ladder, out)
+        render_ladder(result.ladder, out, verbose=verbose)
     if result.hint:
         out.line(f"  next: {result.hint}")
 
 
-def _ladder(ladder: Mapping[str, Any], out: Surface) -> None:
+def render_ladder(ladder: Mapping[str, Any], out: Surface, *, verbose: bool = False) -> None:
+    """The checks that failed, and in one line those that passed; with ``verbose`` these too."""
+    checks = ladder["checks"]
     checkpoint = ladder["facts"].get("checkpoint")
-    out.line(f"Outputs, original against patched{f', on the checkpoint {checkpoint}' if checkpoint else ''}", "bold")
+    passed = [check for check in checks if check["passed"]]
+    told = f"{_count(len(passed), 'check')} passed, over {sum(check['cases'] for check in passed)} cases"
+    on = f", on the checkpoint {checkpoint}" if checkpoint else ""
+    out.line(f"Outputs, original against patched{on}: {told}", "bold")
+    shown = [check for check in checks if verbose or not check["passed"]]
+    if not shown:
+        return
     rows: list[Row] = [
         [("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]
     ]
-    for check in ladder["checks"]:
+    for check in shown:
         verdict, good = str(check["verdict"]), bool(check["passed"])
         cells = [(str(check["name"]), ""), (str(check["cases"]), ""), (_number(check["worst_error"]), "")]
         rows.append([*cells, (_number(check["bound"]), "dim"), (verdict, "green" if good else "bold red")])
@@ -329,5 +334,9 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.BenchResult: _bench,
     r.ReportResult: _report,
 }
-VERBOSE: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {**RENDERERS, r.VerifyResult: _verify_all}
+VERBOSE: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
+    **RENDERERS,
+    r.ApplyResult: partial(_apply, verbose=True),
+    r.VerifyResult: partial(_verify, verbose=True),
+}
 """Those for ``--verbose``."""
