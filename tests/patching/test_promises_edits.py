@@ -125,7 +125,7 @@ def test_promise_12_a_change_that_changes_nothing_writes_nothing(
 @pytest.mark.parametrize("action", STEPS)
 def test_promise_13_all_drift_is_reported_before_anything_is_written(root: Path, action: str) -> None:
     lay(root, STEPS[action][0])
-    plan = plan_for(root, action if action != "revert" else "none")
+    plan = plan_for(root, STEPS[action][1])
     edited = [change.path for change in plan.changes if change.before is not None]
     for path in edited[:-1]:
         (root / path).write_bytes(EDIT)
