@@ -67,7 +67,7 @@ def test_promise_09_what_is_not_a_plain_file_inside_the_root_is_refused(
     driver: Driver, root: Path, workspace: Path, trap: object, action: str
 ) -> None:
     lay(root, STEPS[action][0])
-    plan = plan_for(root, action if action != "revert" else "none")
+    plan = plan_for(root, STEPS[action][1])
     trap(root / "toto/model/attention.py", workspace / "outside")
     untouched = snapshot(workspace)
     with pytest.raises((UnsafePathError, RefusedGroup)) as caught:
