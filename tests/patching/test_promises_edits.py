@@ -132,7 +132,7 @@ def test_promise_13_all_drift_is_reported_before_anything_is_written(root: Path,
     (root / edited[-1]).unlink()
     untouched = snapshot(root)
     with pytest.raises(RefusedError) as caught:
-        transaction.commit(plan, backup=True)
+        transaction.commit(plan, backup=True, adopted=action == "adopt")
     refusals = getattr(caught.value, "refusals", [caught.value])
     assert all(isinstance(refusal, DriftError) and refusal.hint for refusal in refusals)
     assert {refusal.path for refusal in refusals} == {str(path) for path in edited}

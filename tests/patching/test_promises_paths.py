@@ -71,7 +71,7 @@ def test_promise_09_what_is_not_a_plain_file_inside_the_root_is_refused(
     trap(root / "toto/model/attention.py", workspace / "outside")
     untouched = snapshot(workspace)
     with pytest.raises((UnsafePathError, RefusedGroup)) as caught:
-        transaction.commit(plan, backup=True)
+        transaction.commit(plan, backup=True, adopted=action == "adopt")
     refusals = getattr(caught.value, "refusals", [caught.value])
     assert all(isinstance(refusal, UnsafePathError) and refusal.exit_code == 3 for refusal in refusals)
     assert any("attention.py" in refusal.path or refusal.path == "toto/model" for refusal in refusals)
