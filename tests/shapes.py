@@ -17,10 +17,15 @@ from tests.variations import REGISTRY
 from toto_patcher.patching import series
 from toto_patcher.patching.assumptions import places
 from toto_patcher.patching.checkout import Checkout
-from toto_patcher.patching.shape import Alternatives, function_shape, read_shapes, write_shapes
+from toto_patcher.patching.scope import scope_of
+from toto_patcher.patching.shape import Alternatives, read_shapes, released_shape, write_shapes
+from toto_patcher.patching.syntax import parse_syntax
 from toto_patcher.patching.vendoring.releases import pinned_releases, release_bytes
 
 NAME = "shapes.json"
+ATTENTION = "BaseMultiheadAttention"
+# Where the constructor refuses it, the methods may do without what it would ask for.
+NEVER = frozenset({"use_memory_efficient_attention"})
 FORMS = (
     "nothing_changed",
     # RMSNorm without its fused kernel.
@@ -64,10 +69,13 @@ def collect(names: Iterable[str], checkouts: Iterable[Checkout]) -> dict[str, Al
     found: dict[str, dict[tuple[str, ...] | None, None]] = {name: {} for name in names}
     for checkout in checkouts:
         for name, shapes in found.items():
-            functions = [place.function for place in places(checkout, name)]
-            for function in functions or [None]:
-                digests = None if function is None else tuple(digest for _, digest in function_shape(function))
-                shapes[digests] = None
+            for place in places(checkout, name) or [None]:
+                if place is None or place.function is None:
+                    shapes[None] = None
+                    continue
+                module = parse_syntax(checkout.read(place.path), place.path)
+                for never in (frozenset(), NEVER) if name.startswith(f"{ATTENTION}.") else (frozenset(),):
+                    shapes[released_shape(place.function, scope_of(module, place.owner, never=never))] = None
     return {name: tuple(shapes) for name, shapes in found.items()}
 
 

@@ -1,8 +1,8 @@
 """The shape of a function: what it computes, free of how it is written down.
 
 A patch that puts its own code in place of a method must know that the method computes what the patch assumes. The
-shape is a digest of the syntax tree without docstring, comments, formatting, annotations and messages of asserts, and
-with the names of local variables replaced by their order of appearance. Two methods of the same shape compute the same.
+shape is a digest of the normal form (``normal_form``), with the names of local variables replaced by their order of
+appearance. Two methods of the same shape compute the same.
 """
 
 from __future__ import annotations
@@ -11,49 +11,73 @@ import ast
 import hashlib
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from toto_patcher.patching.normal_form import Scope, normal_form
 
 Alternatives = tuple[tuple[str, ...] | None, ...]
 """The shapes that a function may have, each as ``function_shape`` has it; ``None`` where it need not be there."""
 
 
-def statement_shapes(function: ast.FunctionDef) -> list[tuple[int, str]]:
-    """(line, digest) of every top-level statement of a function's body, docstring left out."""
+def statement_shapes(function: ast.FunctionDef, scope: Scope | None = None) -> list[tuple[int, str]]:
+    """(line, digest) of every top-level statement of a function's normal form."""
+    return _body(normal_form(function, scope or Scope()))
+
+
+def _body(made: ast.FunctionDef) -> list[tuple[int, str]]:
     names: dict[str, str] = {}
-    for argument in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]:
+    for argument in [*made.args.posonlyargs, *made.args.args, *made.args.kwonlyargs]:
         names.setdefault(argument.arg, f"v{len(names)}")
-    for node in ast.walk(function):
+    for node in ast.walk(made):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.setdefault(node.id, "")
     serialiser = _Serialiser(names)
-    body = [node for node in _without_docstring(function.body) if not _is_declaration(node)]
-    return [(node.lineno, serialiser.digest(node)) for node in body]
+    return [(_first_line(node), serialiser.digest(node)) for node in made.body]
 
 
-def function_shape(function: ast.FunctionDef) -> list[tuple[int, str]]:
+def _first_line(statement: ast.stmt) -> int:
+    """A value that was moved to its use comes from a line above it."""
+    return min(node.lineno for node in ast.walk(statement) if hasattr(node, "lineno"))
+
+
+def function_shape(function: ast.FunctionDef, scope: Scope | None = None) -> list[tuple[int, str]]:
     """(line, digest) of a function's head, then of its statements.
 
-    The head is what callers meet: decorators, number and kinds of the parameters, and their defaults.
+    The head is what callers meet: decorators, number and kinds of the parameters, and their defaults. Where the
+    constructor refuses objects with some attributes, the head says so: what holds for the others is another shape.
     """
-    given = function.args
+    scope = scope or Scope()
+    made = normal_form(function, scope)
+    return [(function.lineno, _head(made, scope, len(made.args.defaults))), *_body(made)]
+
+
+def released_shape(function: ast.FunctionDef, scope: Scope | None = None) -> tuple[str, ...]:
+    """The digests of a function that others may be like: its head also with defaults missing, separated by ``|``.
+
+    Callers that give every argument get the same from a function without the defaults, and the others an error.
+    """
+    scope = scope or Scope()
+    made = normal_form(function, scope)
+    heads = [_head(made, scope, count) for count in range(len(made.args.defaults), -1, -1)]
+    return ("|".join(heads), *(digest for _, digest in _body(made)))
+
+
+def is_like(shape: Sequence[tuple[int, str]], expected: Sequence[str]) -> bool:
+    """Whether a ``function_shape`` is one that ``released_shape`` allows."""
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(digest in wanted.split("|") for (_, digest), wanted in pairs)
+
+
+def _head(made: ast.FunctionDef, scope: Scope, defaults: int) -> str:
+    given = made.args
     kinds = (given.posonlyargs, given.args, given.kwonlyargs)
     counts = [*map(len, kinds), int(given.vararg is not None), int(given.kwarg is not None)]
-    head = [*map(ast.Constant, counts), *function.decorator_list, *given.defaults, *filter(None, given.kw_defaults)]
-    return [(function.lineno, _Serialiser({}).digest(ast.List(elts=head))), *statement_shapes(function)]
-
-
-def _is_declaration(node: object) -> bool:
-    """A statement that computes nothing: ``name: type`` and ``pass``."""
-    declares = isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name)
-    return declares or isinstance(node, ast.Pass)
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        return body[1:]
-    return body
+    kept = given.defaults[len(given.defaults) - defaults :]
+    never = [ast.Constant(name) for name in sorted(scope.never)]
+    keyword_defaults = filter(None, given.kw_defaults)
+    head = [*map(ast.Constant, counts), *made.decorator_list, *kept, *keyword_defaults, *never]
+    return _Serialiser({}).digest(ast.List(elts=head))
 
 
 class _Serialiser:
@@ -67,10 +91,6 @@ class _Serialiser:
         return hashlib.sha256(self._text(node).encode()).hexdigest()[:16]
 
     def _text(self, node: object) -> str:
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            return self._text(ast.Assign(targets=[node.target], value=node.value))
-        if isinstance(node, ast.Assert):
-            return f"Assert({self._text(node.test)})"
         if isinstance(node, ast.Name):
             return f"Name({self._name(node.id)})"
         if isinstance(node, ast.AST):
@@ -81,7 +101,7 @@ class _Serialiser:
             )
             return f"{type(node).__name__}({','.join(fields)})"
         if isinstance(node, list):
-            return f"[{','.join(self._text(item) for item in node if not _is_declaration(item))}]"
+            return f"[{','.join(self._text(item) for item in node)}]"
         return repr(node)
 
     def _name(self, name: str) -> str:
@@ -94,10 +114,10 @@ class _Serialiser:
         return known
 
 
-def function_shapes(source: str) -> list[tuple[int, str]]:
+def function_shapes(source: str, scope: Scope | None = None) -> list[tuple[int, str]]:
     """``statement_shapes`` of the source of one function, however it is indented; lines count from its first."""
     function = ast.parse(textwrap.dedent(source.lstrip("\r\n"))).body[0]
-    return statement_shapes(function) if isinstance(function, ast.FunctionDef) else []
+    return statement_shapes(function, scope) if isinstance(function, ast.FunctionDef) else []
 
 
 def read_shapes(path: Path) -> Mapping[str, Alternatives]:
@@ -116,12 +136,3 @@ def write_shapes(path: Path, shapes: Mapping[str, Alternatives]) -> None:
         for name, alternatives in shapes.items()
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    import sys
-
-    for node in ast.walk(ast.parse(Path(sys.argv[1]).read_bytes())):
-        if isinstance(node, ast.FunctionDef) and node.name == sys.argv[2]:
-            for line, digest in statement_shapes(node):
-                sys.stdout.write(f"{line:5d}  {digest}\n")
