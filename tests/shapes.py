@@ -8,10 +8,12 @@ To add a function, add its name to a patch's ``shapes.json`` with an empty list.
 from __future__ import annotations
 
 import argparse
+import ast
+import functools
 import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.variations import REGISTRY
 from toto_patcher.patching import series
@@ -51,6 +53,9 @@ FORMS = (
     "index_as_int64",
     "explicit_init",
     "asserts_removed",
+    # What computes the same and is no matter of spelling.
+    "old_allocate_kv_cache",
+    "xformers_branches_removed",
 )
 
 
@@ -73,10 +78,19 @@ def collect(names: Iterable[str], checkouts: Iterable[Checkout]) -> dict[str, Al
                 if place is None or place.function is None:
                     shapes[None] = None
                     continue
-                module = parse_syntax(checkout.read(place.path), place.path)
-                for never in (frozenset(), NEVER) if name.startswith(f"{ATTENTION}.") else (frozenset(),):
-                    shapes[released_shape(place.function, scope_of(module, place.owner, never=never))] = None
+                shapes |= dict.fromkeys(_shapes_at(checkout.read(place.path), name, place.path, place.line))
     return {name: tuple(shapes) for name, shapes in found.items()}
+
+
+@functools.cache  # most forms leave most files alone
+def _shapes_at(source: bytes, name: str, path: PurePosixPath, line: int) -> tuple[tuple[str, ...], ...]:
+    """The shapes of the function of that name on that line."""
+    module = parse_syntax(source, path)
+    owners = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    function = next(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.lineno == line)
+    owner = next((node for node in owners if function in node.body), None)
+    ruled_out = (frozenset(), NEVER) if name.startswith(f"{ATTENTION}.") else (frozenset(),)
+    return tuple(released_shape(function, scope_of(module, owner, never=never)) for never in ruled_out)
 
 
 def collected(path: Path) -> dict[str, Alternatives]:

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from toto_patcher.patching.purity import is_plain, is_pure
 
+# The constructor refuses to make an attention with any other.
+BOTH_AXES = {f"self.attention_axis == AttentionAxis.{axis}" for axis in ("TIME", "SPACE")}
+
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     """A body without its first statement, where that is a docstring."""
@@ -77,13 +80,12 @@ class Blocks(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> ast.If:  # noqa: N802 - ast's naming
         """The second of two cases that are all there are needs no test, and what follows it is never reached."""
-        self.generic_visit(node)
         if len(node.orelse) == 1 and isinstance(other := node.orelse[0], ast.If):
             cases = {ast.unparse(node.test), ast.unparse(other.test)}
-            both = {f"self.attention_axis == AttentionAxis.{axis}" for axis in ("TIME", "SPACE")}
             never = not other.orelse or (len(other.orelse) == 1 and isinstance(other.orelse[0], ast.Raise))
-            if cases == both and never:
+            if cases == BOTH_AXES and never:
                 node.orelse = other.body
+        self.generic_visit(node)
         return node
 
     def _block(self, block: list[ast.stmt]) -> list[ast.stmt]:

@@ -25,7 +25,7 @@ class Scope:
 
     Attributes:
         origins: global name -> the full dotted name of what it was imported as, for libraries outside of the tree.
-        parameters: name of a function, or ``self.method`` -> names of its parameters, for calls within the file.
+        parameters: ``self.method`` -> names of its parameters, for calls within the class.
         never: attributes of ``self`` that are false in every object that exists, for the constructor refuses others.
     """
 

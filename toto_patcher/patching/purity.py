@@ -18,7 +18,6 @@ SAME = {
     "torch.distributions.mixture_same_family.MixtureSameFamily": "torch.distributions.MixtureSameFamily",
     "gluonts.torch.distributions.affine_transformed.AffineTransformed": "gluonts.torch.distributions.AffineTransformed",
     "typing_extensions.cast": "typing.cast",
-    "torch.nn.functional.softplus": "torch.nn.functional.softplus",
 }
 KNOWN_PARAMETERS: dict[str, tuple[str, ...]] = {
     "@torch.cat": ("tensors", "dim"),
@@ -42,6 +41,23 @@ KNOWN_PARAMETERS: dict[str, tuple[str, ...]] = {
     "@torch.distributions.MixtureSameFamily": ("mixture_distribution", "component_distribution"),
     "@einops.rearrange": ("tensor", "pattern"),
     "@einops.repeat": ("tensor", "pattern"),
+    # Functions of Toto's own, which may stand in other files than their callers.
+    "compute_causal_statistics": (
+        "data",
+        "weights",
+        "padding_mask",
+        "dim",
+        "minimum_scale",
+        "use_bessel_correction",
+        "stabilize_with_global",
+        "scale_factor_exponent",
+        "prefix_length",
+    ),
+    "make_batched_block_mask": ("t",),
+    "pad_array": ("values", "patch_stride"),
+    "pad_id_mask": ("id_mask", "patch_stride"),
+    "is_extreme_value": ("t",),
+    "replace_extreme_values": ("t", "replacement"),
 }
 _PURE_PREFIXES = ("@math.", "@einops.", "@numpy.", "@torch.")
 _IMPURE_WORDS = ("random", "rand", "seed", "bernoulli", "normal", "multinomial", "poisson", "backends", "compile", "set_")
@@ -52,35 +68,24 @@ _PURE_METHODS = frozenset(
 )
 
 
+_PLAIN = (
+    (ast.Name, ast.Attribute, ast.Constant, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.JoinedStr)
+    + (ast.FormattedValue, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp)
+    + (ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+)
+
+
 def is_plain(node: ast.AST) -> bool:
     """An expression that only looks: names, attributes, constants, subscripts, arithmetic and text made of them."""
-    kinds = (
-        ast.Name | ast.Attribute | ast.Constant | ast.Subscript | ast.Slice | ast.Tuple | ast.List | ast.JoinedStr
-    )
-    more = ast.FormattedValue | ast.BinOp | ast.UnaryOp | ast.Compare | ast.BoolOp | ast.expr_context
-    return all(
-        isinstance(part, kinds | more | ast.operator | ast.unaryop | ast.cmpop | ast.boolop) for part in ast.walk(node)
-    )
+    return all(isinstance(part, _PLAIN) for part in ast.walk(node))
 
 
 def is_pure(node: ast.AST) -> bool:
     """As ``is_plain``, but calls that are known to have no effect may stand in it."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call):
-            if not _is_pure_call(part.func):
-                return False
-        elif not isinstance(part, ast.keyword | ast.IfExp) and not is_plain_node(part):
-            return False
-    return True
-
-
-def is_plain_node(part: ast.AST) -> bool:
-    """``is_plain`` of one node, without what is below it."""
-    allowed = (
-        ast.Name | ast.Attribute | ast.Constant | ast.Subscript | ast.Slice | ast.Tuple | ast.List | ast.JoinedStr
+    return all(
+        _is_pure_call(part.func) if isinstance(part, ast.Call) else isinstance(part, (*_PLAIN, ast.keyword, ast.IfExp))
+        for part in ast.walk(node)
     )
-    more = ast.FormattedValue | ast.BinOp | ast.UnaryOp | ast.Compare | ast.BoolOp | ast.expr_context
-    return isinstance(part, allowed | more | ast.operator | ast.unaryop | ast.cmpop | ast.boolop)
 
 
 def _is_pure_call(func: ast.expr) -> bool:

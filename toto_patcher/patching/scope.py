@@ -22,7 +22,7 @@ def scope_of(module: ast.Module, owner: ast.ClassDef | None = None, *, never: fr
         owner: the class.
         never: attributes to take for false; by default those that the constructor refuses.
     """
-    parameters = {node.name: _parameters(node, 0) for node in module.body if isinstance(node, ast.FunctionDef)}
+    parameters: dict[str, tuple[str, ...]] = {}
     methods = [node for node in owner.body if isinstance(node, ast.FunctionDef)] if owner else []
     for node in methods:
         static = any(isinstance(mark, ast.Name) and mark.id == "staticmethod" for mark in node.decorator_list)
