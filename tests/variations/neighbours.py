@@ -90,13 +90,13 @@ def _second_generation(folder: Path) -> None:
     _package(folder, {"__init__.py": "from .model import Toto2Model\n", "model.py": model})
 
 
-@variation()
+@variation(left="toto2/")
 def second_generation_beside_it(root: Path) -> None:
     """Upstream's own repository since 2026: ``toto2/`` beside ``toto/``."""
     _second_generation(root / "toto2")
 
 
-@variation()
+@variation(left="toto/second/")
 def second_generation_exported_by_the_same_package(root: Path) -> None:
     """A zoo of models, whose package hands on both."""
     _second_generation(root / "toto/second")
@@ -106,7 +106,7 @@ def second_generation_exported_by_the_same_package(root: Path) -> None:
     )
 
 
-@variation()
+@variation(left="toto/second/")
 def forecaster_imported_through_a_package_of_both(root: Path) -> None:
     """The forecaster takes the backbone from a package that also hands on the other generation."""
     _second_generation(root / "toto/second")
@@ -120,7 +120,7 @@ def forecaster_imported_through_a_package_of_both(root: Path) -> None:
     rewrite_text(forecaster, lambda text: text.replace("model.backbone import TotoBackbone", "model import TotoBackbone"))
 
 
-@variation()
+@variation(left="zoo/")
 def library_of_models_beside_it(root: Path) -> None:
     """A benchmark's library, with its own cache that has an index of the same name, and Toto among its models."""
     _package(
@@ -138,19 +138,17 @@ def library_of_models_beside_it(root: Path) -> None:
     )
 
 
-@variation()
+@variation(full_graph="TotoBackbone.allocate_kv_cache is not the one", left="toto/model/aside.py")
 def cache_imported_late_by_another_name(root: Path) -> None:
     """The look-alike stands in Toto's own folder; Toto's own cache is imported inside of a function, by an alias."""
     _package(root / "toto/model", {"aside.py": IMPORTS + CACHE_WITH_AN_INDEX})
     path = defining(root, BACKBONE_FILE)
-    rewrite_text(
-        path,
-        lambda text: text.replace(
-            "from ..model.util import KVCache\n", "import typing\n\nif typing.TYPE_CHECKING:\n    from .util import KVCache\n"
-        ).replace("        return KVCache(\n", "        from . import util as tools\n\n        return tools.KVCache(\n")
-        if "from ..model.util import KVCache\n" in text
-        else text.replace("        return KVCache(\n", "        from . import util as tools\n\n        return tools.KVCache(\n"),
-    )
+    text = path.read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines(keepends=True) if "util import KVCache" not in line]
+    late = "        from . import util as tools\n\n        return tools.KVCache(\n"
+    changed = "".join(kept).replace("        return KVCache(\n", late)
+    assert changed.count("tools.KVCache(") == 1 and len(kept) < len(text.splitlines())
+    path.write_text("from __future__ import annotations\n\n" + changed, encoding="utf-8")
 
 
 @variation("refused", says="other/cache.py:.*KVCache", full_graph="other/cache.py:.*KVCache", runs=False)

@@ -225,10 +225,15 @@ def functions_imported_otherwise(root: Path) -> None:
     path = defining(root, BACKBONE)
     _replace(path, "ceil(max_time_steps", "math.ceil(max_time_steps")
     _replace(path, "from math import ceil", "import math")
+    _replace(path, "model.util import KVCache", "model.util import KVCache as Cache")
+    rewrite_text(path, lambda text: re.sub(r"\bKVCache\b(?! as)", "Cache", text))
     for path in sources(root / "toto/model"):
         text = path.read_text(encoding="utf-8")
         if "import torch.nn.functional as F" in text and "F." in text:
             text = re.sub(r"\bF\.(?=[a-z])", "torch.nn.functional.", text)
             path.write_text(text, encoding="utf-8")
-    _replace(defining(root, SCALER), "from einops import repeat", "import einops")
+    rewrite_text(
+        defining(root, SCALER),
+        lambda text: re.sub(r"(?m)^from einops import .*$", "import einops\nfrom einops import reduce", text),
+    )
     _replace(defining(root, SCALER), " repeat(", " einops.repeat(")

@@ -81,8 +81,8 @@ def places(original: Checkout, name: str, known: Known | None = None) -> list[Pl
         if b"def " + function.encode() in source:
             functions = _functions(parse_syntax(source, path).body)
             found += [Place(path, node.lineno, node) for node in functions if node.name == function]
-    used = [place for place in found if place.path in Reach.of(original).files]
-    return used or found
+    used = Reach.of(original).files
+    return [place for place in found if place.path in used] if used else found
 
 
 def _in_class(path: PurePosixPath, node: ast.ClassDef, name: str) -> Iterator[Place]:

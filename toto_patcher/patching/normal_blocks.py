@@ -59,6 +59,9 @@ class Blocks(ast.NodeTransformer):
                 self._fixed |= {node.name or "", getattr(node, "asname", None) or ""}
             elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 self._loads[node.target.id] += 1  # it reads what it changes
+            elif isinstance(node, ast.Lambda | ast.GeneratorExp | ast.FunctionDef) and node is not function:
+                self._fixed |= {below.id for below in ast.walk(node) if isinstance(below, ast.Name)}
+        self._guarded = any(isinstance(node, ast.Try) for node in ast.walk(function))
         self._always_true = set(self._constants(function))
 
     def _constants(self, function: ast.FunctionDef) -> Iterator[str]:
@@ -106,10 +109,17 @@ class Blocks(ast.NodeTransformer):
             return False
         if is_plain(node.value) and _always_assigns(after, name):
             return True
-        use = _first_use(after, name) if self._stores[name] == self._loads[name] == 1 else None
+        only = self._stores[name] == self._loads[name] == 1
+        use = _first_use(after, name) if only or self._ends(after, name) else None
         if use is not None:
             _Replacement(use, node.value).visit(after)
         return use is not None
+
+    def _ends(self, after: ast.stmt, name: str) -> bool:
+        """Whether a statement is the last that can see the value a name has before it, and reads it once."""
+        reads = [node for node in ast.walk(after) if isinstance(node, ast.Name) and node.id == name]
+        ends = isinstance(after, ast.Return) or _assigned_name(after) == name
+        return ends and not self._guarded and sum(isinstance(node.ctx, ast.Load) for node in reads) == 1
 
     def _is_nothing(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.Pass):

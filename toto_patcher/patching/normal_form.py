@@ -24,7 +24,8 @@ class Scope:
     """What is known around a function.
 
     Attributes:
-        origins: global name -> the full dotted name of what it was imported as, for libraries outside of the tree.
+        origins: global name -> the full dotted name of what it was imported as, for libraries outside of the tree; the
+            name there with ``=`` before it, for what the tree itself defines.
         parameters: ``self.method`` -> names of its parameters, for calls within the class.
         never: attributes of ``self`` that are false in every object that exists, for the constructor refuses others.
     """
@@ -161,4 +162,6 @@ class _Expressions(ast.NodeTransformer):
 
 
 def _named(dotted: str, node: ast.expr) -> ast.Name:
+    if dotted.startswith("="):
+        return ast.copy_location(ast.Name(dotted[1:], ast.Load()), node)
     return ast.copy_location(ast.Name(MARK + SAME.get(dotted, dotted), ast.Load()), node)

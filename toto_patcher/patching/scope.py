@@ -39,7 +39,10 @@ def _parameters(function: ast.FunctionDef, own: int) -> tuple[str, ...]:
 
 
 def _origins(module: ast.Module) -> dict[str, str]:
-    """Global name -> where it comes from, for what is bound once, by an import of a library."""
+    """Global name -> where it comes from, for what is bound once, by an import of a library.
+
+    What is imported from the tree under another name is given with ``=`` before its own.
+    """
     found: dict[str, str] = {}
     bound: Counter[str] = Counter()
     for name, origin in _bindings(module):
@@ -66,7 +69,8 @@ def _bindings(module: ast.Module) -> Iterator[tuple[str, str | None]]:
         elif isinstance(node, ast.ImportFrom):
             known = not node.level and node.module is not None and node.module.partition(".")[0] in LIBRARIES
             for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}" if known else None
+                origin = f"{node.module}.{alias.name}" if known else f"={alias.name}" if alias.asname else None
+                yield alias.asname or alias.name, origin
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
             yield from ((name.id, None) for name in ast.walk(node) if isinstance(name, ast.Name) and _stores(name))
 
