@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from toto_patcher import workspace as ws
 from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import Plan
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import State
@@ -51,6 +54,8 @@ def apply(
         recovered = recover(root).message
         workspace = ws.look(workspace.root)
     plan = ws.plan(workspace, selection, profile)
+    for note in plan.notes:
+        log.info(note)
     if commit:
         from toto_patcher.patching.version_control import require_committable
 
@@ -65,6 +70,7 @@ def apply(
         backup=backup,
         dry_run=dry_run,
         diff=_diff(plan) if dry_run else None,
+        notes=plan.notes,
         recovered=recovered,
     )
     if verify:

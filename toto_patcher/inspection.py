@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
-from toto_patcher.errors import TotoPatchError
+from toto_patcher.errors import RefusedError, RefusedGroup, TotoPatchError
 from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.syntax import parse_syntax
 
@@ -73,7 +73,20 @@ def status(root: Path | None) -> r.StatusResult:
         files=files,
         pending=ws.interruption(workspace.pending) if workspace.pending else None,
         git=r.GitState(**asdict(git)) if git else None,
+        refused=_refused(workspace) if verdict == "not-patched" else None,
     )
+
+
+def _refused(workspace: ws.Workspace) -> str | None:
+    """Why apply would refuse the tree as it is, the first reason of all; ``None`` if it would not."""
+    profile, selection = ws.select(None, ())
+    try:
+        ws.plan(workspace, selection, profile)
+    except RefusedGroup as group:
+        return str(group.refusals[0])
+    except RefusedError as refusal:
+        return str(refusal)
+    return None
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ def verify(root: Path | None, proof: Proof | None, progress: Progress) -> r.Veri
         files=files,
         checks=tuple(checks),
         ladder=ladder,
-        hint=ws.RECOVER if workspace.pending else _HINTS.get(verdict),
+        hint=ws.RECOVER if workspace.pending else _hint(verdict, ladder),
         exit_code=codes[verdict],
     )
 
@@ -146,8 +159,13 @@ _HINTS = {
     "half-patched": "`toto-patch revert` puts the originals back; then apply again.",
     "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`. If another release was copied "
     "over the tree: `toto-patch vendor --force` starts afresh.",
-    "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check.",
+    "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check ({failing}).",
 }
+
+
+def _hint(verdict: str, ladder: Mapping[str, Any] | None) -> str | None:
+    failing = ", ".join(check["name"] for check in (ladder or {}).get("checks", ()) if not check["passed"])
+    return _HINTS[verdict].format(failing=failing) if verdict in _HINTS else None
 
 
 def _release(root: Path) -> str | None:

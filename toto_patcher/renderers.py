@@ -105,7 +105,8 @@ def _apply(result: r.ApplyResult, out: Surface) -> None:
         out.line()
     if result.exit_code == 5:
         out.line(f"The outputs differ: {what} was not applied to {where}; nothing was written.", "bold red")
-        out.line("  next: please report the failing check with the output of --json.")
+        failing = ", ".join(check["name"] for check in (result.ladder or {})["checks"] if not check["passed"])
+        out.line(f"  next: please report the failing check ({failing}) with the output of --json.")
         return
     if not result.files:
         out.line(f"{where} already carries {what}; nothing to do.", "green")
@@ -124,9 +125,18 @@ def _apply(result: r.ApplyResult, out: Surface) -> None:
             out.line("  No backup was kept: revert needs the git commit or the pinned release.", "yellow")
         if result.git_commit:
             out.line(f"  Committed as {result.git_commit[:12]}.")
+    _notes(result.notes, out)
     if result.written or not result.files:
         steps = [("toto-patch verify-only --numerics", "proves that the outputs did not change")]
         _next(out, [*steps, ("toto-patch revert", "puts back every byte")])
+
+
+def _notes(notes: Sequence[str], out: Surface) -> None:
+    """What was left as it is."""
+    for note in notes[:3]:
+        out.line(f"  {note}", "dim")
+    if notes[3:]:
+        out.line(f"  {_count(len(notes[3:]), 'more note')} of this kind with --verbose or --json.", "dim")
 
 
 _FILE_STYLES = {"patched": "green", "pristine": "", "drifted": "bold red", "missing": "bold red"}
@@ -200,6 +210,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         "applied": result.applied_at,
         "git": result.git and _git(result.git),
         "interrupted": result.pending,
+        "refused": result.refused,
     }
     out.table([[(name, "dim"), (value, "")] for name, value in facts.items() if value])
     if result.files:
@@ -207,7 +218,9 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         out.table(_file_rows(result.files))
     steps = {
         "patched": [("toto-patch verify-only", "checks bytes and structure")],
-        "not-patched": [("toto-patch apply", "applies the profile graph-breaks")],
+        "not-patched": [("toto-patch apply", "says every reason why it refuses this tree")]
+        if result.refused
+        else [("toto-patch apply", "applies the profile graph-breaks")],
         "half-patched": [("toto-patch revert", "puts the originals back; then apply again")],
         "drifted": [
             ("toto-patch verify-only", "names the first edited line of each file"),

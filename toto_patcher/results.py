@@ -105,6 +105,7 @@ class ApplyResult(Result):
     recovered: str | None = None
     git_commit: str | None = None
     ladder: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ class StatusResult(Result):
     files: tuple[FileStatus, ...]
     pending: str | None
     git: GitState | None
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
