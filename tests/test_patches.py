@@ -35,7 +35,6 @@ _BACKBONE, _FORECASTER = "TotoBackbone.backbone is not the one", "defines class 
 _ATTEND = "BaseMultiheadAttention.run_attention is not the one"
 _CACHE = {
     "list_reset_by_statements": "KVCache.reset is not the one",
-    "torch_imported_as_th": "KVCache.__post_init__ is not the one",
     "logging_at_the_start_of_methods": "KVCache.__post_init__ is not the one",
     "logging_at_the_end_of_cache_methods": "KVCache.__getitem__ is not the one",
     "decorated_cache_methods": "KVCache.append is not the one",

@@ -52,7 +52,9 @@ def transform(module: cst.Module) -> cst.Module:
     if forecaster.bases or forecaster.decorators:
         raise codemod.unmet(module, forecaster, f"{CLASS} has a base class or a decorator")
     given = tuple(parameter.name.value for parameter in forecast.params.params)[1:]
-    more = forecast.params.params[len(SIGNATURE) + 1 :]  # nothing reads those that a release has not, or its shape tells
+    more = forecast.params.params[
+        len(SIGNATURE) + 1 :
+    ]  # nothing reads those that a release has not, or its shape tells
     if given[: len(SIGNATURE)] != SIGNATURE or any(parameter.default is None for parameter in more):
         expected = ", ".join((*SIGNATURE, f"[{FUTURE}]"))
         raise codemod.unmet(module, forecast, f"{CLASS}.forecast takes ({', '.join(given)}), expected ({expected})")

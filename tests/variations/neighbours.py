@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 from .base import variation
-from .edit import BACKBONE_FILE, CACHE, FORECASTER, add_import, defining, rewrite_text
+from .edit import BACKBONE_FILE, FORECASTER, add_import, defining, rewrite_text
 from .lookalikes import BUFFER_CACHE, GROWING_CACHE, IMPORTS, OTHER_ATTENTION
 
 # As the second generation has them: the names are Toto's, what they do is not.
-MODULES = '''
+MODULES = """
 class RMSNorm(nn.RMSNorm):
     def forward(self, x):
         return super().forward(x) * 2
@@ -66,8 +66,8 @@ def make_batched_block_mask(t):
 
 def pad_array(values):
     return values
-'''
-CACHE_WITH_AN_INDEX = '''
+"""
+CACHE_WITH_AN_INDEX = """
 class KVCache:
     def __init__(self):
         self._current_idx = torch.zeros(3)
@@ -75,7 +75,7 @@ class KVCache:
 
     def append(self, layer_idx, kv):
         self._current_idx += 1
-'''
+"""
 
 
 def _package(folder: Path, files: dict[str, str]) -> None:
@@ -117,7 +117,9 @@ def forecaster_imported_through_a_package_of_both(root: Path) -> None:
         "from .backbone import TotoBackbone\n"
     )
     forecaster = defining(root, FORECASTER)
-    rewrite_text(forecaster, lambda text: text.replace("model.backbone import TotoBackbone", "model import TotoBackbone"))
+    rewrite_text(
+        forecaster, lambda text: text.replace("model.backbone import TotoBackbone", "model import TotoBackbone")
+    )
 
 
 @variation(left="zoo/")

@@ -40,7 +40,9 @@ def returned_without_a_name(root: Path) -> None:
     """``return f(x)`` in place of a variable that is returned."""
     rewrite_text(
         defining(root, FORECASTER),
-        lambda text: re.sub(r"(?m)^( +)trimmed_predictions = (.*)\n +return trimmed_predictions$", r"\1return \2", text),
+        lambda text: re.sub(
+            r"(?m)^( +)trimmed_predictions = (.*)\n +return trimmed_predictions$", r"\1return \2", text
+        ),
     )
     rewrite_text(
         defining(root, ROTARY),
@@ -57,8 +59,8 @@ def prefix_length_without_default(root: Path) -> None:
     rewrite_text(
         path,
         lambda text: re.sub(
-            r"(weights: [^\n]*\n +prefix_length: int) \| None = None|(weights: [^\n]*\n +prefix_length: )Optional\[int\] = None",
-            lambda found: found[1] or f"{found[2]}int",
+            r"(weights: [^\n]*\n +prefix_length: )(?:int \| None|Optional\[int\]) = None",
+            r"\1int",
             text,
         ),
     )
@@ -80,7 +82,9 @@ def values_cast_for_the_type_checker(root: Path) -> None:
     path = defining(root, BACKBONE)
     _replace(path, "self.unembed(transformed)", "self.unembed(cast(torch.Tensor, transformed))")
     add_import(path, "import typing as _t\n")
-    _replace(path, "self.output_distribution(flattened)", '_t.cast("torch.Tensor", self.output_distribution(flattened))')
+    _replace(
+        path, "self.output_distribution(flattened)", '_t.cast("torch.Tensor", self.output_distribution(flattened))'
+    )
 
 
 @variation()

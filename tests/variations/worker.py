@@ -101,7 +101,9 @@ class Tree:
         try:
             made = self.module("model.toto").Toto
         except ModuleNotFoundError:
-            return types.SimpleNamespace(model=self.module("model.backbone").TotoBackbone(**{**arguments, **changes}).eval())
+            return types.SimpleNamespace(
+                model=self.module("model.backbone").TotoBackbone(**{**arguments, **changes}).eval()
+            )
         return made(**{**arguments, **changes}).eval()
 
     def series(self, length: int, variates: int) -> Any:

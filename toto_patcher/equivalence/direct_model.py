@@ -31,7 +31,9 @@ def direct(backbone: Any) -> Any:
             known = made.state_dict()
             weights = load_file(folder / "model.safetensors", device=map_location)
             kept = {name: value for name, value in _as_unfused(weights).items() if name in known}
-            made.load_state_dict({name: value for name, value in kept.items() if not name.endswith("rotary_emb.freqs")}, strict=False)
+            made.load_state_dict(
+                {name: value for name, value in kept.items() if not name.endswith("rotary_emb.freqs")}, strict=False
+            )
             return made
 
     return Direct

@@ -67,7 +67,9 @@ class Tree:
         backbone = sys.modules[self.forecaster.__module__].__dict__.get("TotoBackbone")
         if hasattr(backbone, "enable_variate_labels"):
             found.append(VARIATE_LABELS)
-        if any(re.search(rb"\bmemory_efficient_attention\(", Path(file).read_bytes()) for file in self._attention_files()):
+        if any(
+            re.search(rb"\bmemory_efficient_attention\(", Path(file).read_bytes()) for file in self._attention_files()
+        ):
             found.append(SEQUENCE_FIRST)
         return found
 

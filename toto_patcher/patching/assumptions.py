@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from toto_patcher.errors import RefusedError, UnknownSourceError
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.checkout import Checkout
-from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.normal_form import Scope
+from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.reach import Reach
 from toto_patcher.patching.scope import scope_of
 from toto_patcher.patching.shape import Alternatives, function_shape, is_like

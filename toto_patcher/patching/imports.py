@@ -163,9 +163,14 @@ class Graph:
     def is_foreign(self, path: Path, name: str) -> bool:
         """Whether a name of a file is a module, or comes from one, that is not of this tree."""
         found = [item for item in self.names(path).imports if item.bound == name]
-        return bool(found) and name not in self.names(path).defined and not any(
-            self._modules(path, item) or self._modules(path, Import(item.level, f"{item.module}.{item.name}", "", ""))
-            for item in found
+        return (
+            bool(found)
+            and name not in self.names(path).defined
+            and not any(
+                self._modules(path, item)
+                or self._modules(path, Import(item.level, f"{item.module}.{item.name}", "", ""))
+                for item in found
+            )
         )
 
     def _users(self, path: Path, item: Import) -> Iterator[Path]:

@@ -51,7 +51,8 @@ class Blocks(ast.NodeTransformer):
         names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
         self._loads = Counter(node.id for node in names if isinstance(node.ctx, ast.Load))
         self._stores = Counter(node.id for node in names if not isinstance(node.ctx, ast.Load))
-        self._fixed = {argument.arg for argument in ast.walk(function) if isinstance(argument, ast.arg)}
+        self._parameters = {argument.arg for argument in ast.walk(function) if isinstance(argument, ast.arg)}
+        self._fixed: set[str] = set()  # seen by other ways than by their places in this function's statements
         for node in ast.walk(function):
             if isinstance(node, ast.Global | ast.Nonlocal):
                 self._fixed |= set(node.names)
@@ -70,7 +71,11 @@ class Blocks(ast.NodeTransformer):
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value:
                 given.update(target.id for target in node.targets if isinstance(target, ast.Name))
-        yield from (name for name, count in given.items() if count == self._stores[name] and name not in self._fixed)
+        yield from (
+            name
+            for name, count in given.items()
+            if count == self._stores[name] and name not in self._fixed | self._parameters
+        )
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         """Every block of the node, from the innermost outwards."""
@@ -81,7 +86,7 @@ class Blocks(ast.NodeTransformer):
                 setattr(node, name, self._block(block))
         return node
 
-    def visit_If(self, node: ast.If) -> ast.If:  # noqa: N802 - ast's naming
+    def visit_If(self, node: ast.If) -> ast.If:
         """The second of two cases that are all there are needs no test, and what follows it is never reached."""
         if len(node.orelse) == 1 and isinstance(other := node.orelse[0], ast.If):
             cases = {ast.unparse(node.test), ast.unparse(other.test)}
@@ -109,7 +114,7 @@ class Blocks(ast.NodeTransformer):
             return False
         if is_plain(node.value) and _always_assigns(after, name):
             return True
-        only = self._stores[name] == self._loads[name] == 1
+        only = self._stores[name] == self._loads[name] == 1 and name not in self._parameters
         use = _first_use(after, name) if only or self._ends(after, name) else None
         if use is not None:
             _Replacement(use, node.value).visit(after)
@@ -166,7 +171,7 @@ def _always_assigns(node: ast.stmt, name: str) -> bool:
 
 
 def _first_use(statement: ast.stmt, name: str) -> ast.Name | None:
-    """The use of the name in a statement, if nothing with an effect is evaluated before it, and it is always reached."""
+    """The use of the name in a statement, if it is always reached, and nothing with an effect is evaluated before."""
     for part in _evaluated(statement):
         if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load):
             return part
@@ -231,5 +236,5 @@ class _Replacement(ast.NodeTransformer):
     def __init__(self, use: ast.Name, value: ast.expr) -> None:
         self._use, self._value = use, value
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return self._value if node is self._use else node

@@ -44,11 +44,11 @@ def normal_form(function: ast.FunctionDef, scope: Scope) -> ast.FunctionDef:
     names = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
     names |= {extra.arg for extra in (given.vararg, given.kwarg) if extra is not None}
     names |= {node.id for node in ast.walk(made) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    made = _Expressions(scope, frozenset(names)).visit(made)
+    _Expressions(scope, frozenset(names)).visit(made)
     before = ""
     while before != (before := ast.dump(made)):
-        made = Reshapes(made).visit(made)
-        made = blocks.Blocks(made).visit(made)
+        Reshapes(made).visit(made)
+        blocks.Blocks(made).visit(made)
     _drop_unused_parameters(made)
     return made
 
@@ -75,51 +75,51 @@ class _Expressions(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:  # noqa: N802 - ast's naming
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
         if node.value is None:
             return None if isinstance(node.target, ast.Name) else ast.copy_location(ast.Pass(), node)
         plain = ast.Assign(targets=[self.visit(node.target)], value=self.visit(node.value))
         return ast.copy_location(plain, node)
 
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         if node.id in self._local or node.id not in self._scope.origins:
             return node
         return _named(self._scope.origins[node.id], node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
         if isinstance(node.value, ast.Name) and node.value.id.startswith(MARK):
             return _named(f"{node.value.id[1:]}.{node.attr}", node)
         own = isinstance(node.value, ast.Name) and node.value.id == "self" and isinstance(node.ctx, ast.Load)
         return ast.copy_location(ast.Constant(False), node) if own and node.attr in self._scope.never else node
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # noqa: N802
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
         node.test = blocks.condition(node.test)
         if isinstance(node.test, ast.Constant):
             return list(node.body if node.test.value else node.orelse)
         return node
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
         node.test = blocks.condition(node.test)
         if isinstance(node.test, ast.Constant):
             return node.body if node.test.value else node.orelse
         return node
 
-    def visit_Assert(self, node: ast.Assert) -> ast.Assert:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> ast.Assert:
         node.msg = None
         self.generic_visit(node)
         node.test = blocks.condition(node.test)
         return node
 
-    def visit_Raise(self, node: ast.Raise) -> ast.Raise:  # noqa: N802
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         self.generic_visit(node)
         if isinstance(node.exc, ast.Call) and not node.exc.keywords and all(map(is_plain, node.exc.args)):
             node.exc.args = []
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         called = node.func.id if isinstance(node.func, ast.Name) else ""
         if called == "@typing.cast" and len(node.args) == 2 and not node.keywords and is_plain(node.args[0]):

@@ -29,7 +29,7 @@ class Reshapes(ast.NodeTransformer):
                     if tensor and isinstance(target, ast.Name) and target.id in self._once:
                         self._sizes[target.id] = (tensor, axis)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's naming
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         """``rearrange`` with a pattern that is a constant, and ``.view`` or ``.reshape``."""
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "reshape") and not node.keywords:
@@ -59,7 +59,7 @@ class Reshapes(ast.NodeTransformer):
             own = self._sizes.get(size.id)
             return _name(f"#axis{own[1]}", size) if own and own[0] == tensor else size
         if isinstance(size, ast.Subscript) and _shape_of(size.value) == tensor and isinstance(size.slice, ast.Constant):
-            return _name(f"#axis{size.slice.value}", size)
+            return _name(f"#axis{size.slice.value!r}", size)
         return size if isinstance(size, ast.Attribute) else None
 
 

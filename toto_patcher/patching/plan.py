@@ -167,7 +167,9 @@ def _line_of_attribute(source: bytes, path: PurePosixPath, name: str) -> int | N
 
 def _keeps_its_own(source: bytes, path: PurePosixPath, name: str) -> bool:
     """Whether every use of an attribute is one of ``self`` in a file whose classes set it: another class's own."""
-    uses = [node for node in ast.walk(parse_syntax(source, path)) if isinstance(node, ast.Attribute) and node.attr == name]
+    uses = [
+        node for node in ast.walk(parse_syntax(source, path)) if isinstance(node, ast.Attribute) and node.attr == name
+    ]
     own = all(isinstance(node.value, ast.Name) and node.value.id == "self" for node in uses)
     return own and any(isinstance(node.ctx, ast.Store) for node in uses)
 

@@ -60,18 +60,30 @@ KNOWN_PARAMETERS: dict[str, tuple[str, ...]] = {
     "replace_extreme_values": ("t", "replacement"),
 }
 _PURE_PREFIXES = ("@math.", "@einops.", "@numpy.", "@torch.")
-_IMPURE_WORDS = ("random", "rand", "seed", "bernoulli", "normal", "multinomial", "poisson", "backends", "compile", "set_")
+_IMPURE_WORDS = (
+    "random",
+    "rand",
+    "seed",
+    "bernoulli",
+    "normal",
+    "multinomial",
+    "poisson",
+    "backends",
+    "compile",
+    "set_",
+)
 _PURE_BUILTINS = frozenset({"int", "float", "bool", "len", "abs", "max", "min", "list", "tuple", "range", "isinstance"})
 _PURE_METHODS = frozenset(
-    """abs chunk clamp clamp_min contiguous dim double expand expand_as float max min mean new_zeros reshape shape size
-    squeeze sum to transpose type unbind unfold unsqueeze view""".split()
+    {
+        *("abs", "chunk", "clamp", "clamp_min", "contiguous", "dim", "double", "expand", "expand_as", "float", "max"),
+        *("mean", "min", "reshape", "size", "squeeze", "sum", "to", "transpose", "type", "unbind", "unfold"),
+        *("unsqueeze", "view"),
+    }
 )
-
-
 _PLAIN = (
-    (ast.Name, ast.Attribute, ast.Constant, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.JoinedStr)
-    + (ast.FormattedValue, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp)
-    + (ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+    *(ast.Name, ast.Attribute, ast.Constant, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.JoinedStr),
+    *(ast.FormattedValue, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp),
+    *(ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
 )
 
 

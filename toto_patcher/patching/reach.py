@@ -1,4 +1,4 @@
-"""Which definitions of a class are Toto's own: those that its forecaster and its backbone reach. Others are left alone."""
+"""Which definitions of a class are Toto's own: those that forecaster and backbone reach. Others are left alone."""
 
 from __future__ import annotations
 

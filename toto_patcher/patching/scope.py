@@ -11,7 +11,9 @@ from toto_patcher.patching.normal_form import Scope
 from toto_patcher.patching.syntax import statements
 
 # Imports of these mean the same in every tree. Other names stand for themselves: those of the tree are looked up by it.
-LIBRARIES = frozenset({"einops", "functools", "gluonts", "math", "numpy", "torch", "typing", "typing_extensions", "warnings"})
+LIBRARIES = frozenset(
+    {"einops", "functools", "gluonts", "math", "numpy", "torch", "typing", "typing_extensions", "warnings"}
+)
 
 
 def scope_of(module: ast.Module, owner: ast.ClassDef | None = None, *, never: frozenset[str] | None = None) -> Scope:
@@ -56,7 +58,9 @@ def _origins(module: ast.Module) -> dict[str, str]:
 
 
 def _bindings(module: ast.Module) -> Iterator[tuple[str, str | None]]:
-    inside = {id(below) for node in statements(module) if _is_scope(node) for below in statements(node) if below is not node}
+    inside = {
+        id(below) for node in statements(module) if _is_scope(node) for below in statements(node) if below is not node
+    }
     for node in statements(module):
         if id(node) in inside:
             continue

@@ -38,7 +38,7 @@ def _body(made: ast.FunctionDef) -> list[tuple[int, str]]:
 
 def _first_line(statement: ast.stmt) -> int:
     """A value that was moved to its use comes from a line above it."""
-    return min(node.lineno for node in ast.walk(statement) if hasattr(node, "lineno"))
+    return min(getattr(node, "lineno", statement.lineno) for node in ast.walk(statement))
 
 
 def function_shape(function: ast.FunctionDef, scope: Scope | None = None) -> list[tuple[int, str]]:
