@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Patches a vendored Toto, tests it, and puts the originals back if a test fails.
 #   scripts/apply_and_test.sh [--quick] [--profile P] [--root DIR] [--checkpoint DIR] [--device D] [--report DIR]
+# (installed: toto-patch-apply-and-test)
 # In order: apply with a backup, the equivalence ladder, accuracy on real series, a short benchmark. What each said stands
 # in REPORT/report.md (default: apply_and_test/), the raw documents beside it. Exits 0, or with the status of the first
 # step that failed, after `toto-patch revert`. Needs the extra `demo` (scripts/quickstart.sh installs it).
 set -euo pipefail
-repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   echo "usage: $0 [--quick] [--profile P] [--root DIR] [--checkpoint DIR] [--device D] [--report DIR]" >&2
@@ -31,10 +32,11 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-# The project's own .venv if this is its repository, else what is installed.
-toto_patch=$repository/.venv/bin/toto-patch
+# The project's own .venv if this is its repository, the command beside this one if it is installed, else the PATH's.
+toto_patch=$(dirname "$here")/.venv/bin/toto-patch
+[ -x "$toto_patch" ] || toto_patch=$here/toto-patch
 [ -x "$toto_patch" ] || toto_patch=$(command -v toto-patch) || {
-  echo "error: toto-patch is not installed (run scripts/quickstart.sh, or pip install . in a clone)" >&2
+  echo "error: toto-patch is not installed (run scripts/quickstart.sh; or in a clone of toto-patch: pip install .)" >&2
   exit 2
 }
 mkdir -p "$report"

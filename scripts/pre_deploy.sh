@@ -2,13 +2,13 @@
 # What a deployment runs before it starts: is the vendored Toto patched and whole, and if asked, are its outputs
 # unchanged, its forecasts as accurate, its latency and compilations within the limits?
 #   scripts/pre_deploy.sh [--numerics] [--quick] [--accuracy] [--stress MODE] [--compile-mode M] [--checkpoint DIR]
-#                         [--device D] [--root DIR]
+#                         [--device D] [--root DIR]          (installed: toto-patch-pre-deploy)
 # Exits 0 when ready; otherwise with toto-patch's status (1 not patched, 2 usage, 3 drift, 4 I/O, 5 outside the limits) and
 # the reason. Writes nothing into the tree. --numerics is the equivalence ladder; --quick shortens it and implies it, as
 # does --checkpoint without --accuracy or --stress. --device (cpu) is where all of them run. MODE is quick, full or
 # production-check; its report is written to compile_stress/ in the current folder. All but the first check need torch.
 set -euo pipefail
-repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   echo "usage: $0 [--numerics] [--quick] [--accuracy] [--stress MODE] [--compile-mode M] [--checkpoint DIR]" \
@@ -40,10 +40,11 @@ done
 if [ -z "$accuracy$stress" ] && [ $((${#quick[@]} + ${#checkpoint[@]})) -gt 0 ]; then numerics=yes; fi
 forecasts+=(--device "$device")
 
-# The project's own .venv if this is its repository, else what is installed.
-toto_patch=$repository/.venv/bin/toto-patch
+# The project's own .venv if this is its repository, the command beside this one if it is installed, else the PATH's.
+toto_patch=$(dirname "$here")/.venv/bin/toto-patch
+[ -x "$toto_patch" ] || toto_patch=$here/toto-patch
 [ -x "$toto_patch" ] || toto_patch=$(command -v toto-patch) || {
-  echo "pre-deploy: NOT READY: toto-patch is not installed (run scripts/quickstart.sh, or pip install . in a clone)" >&2
+  echo "pre-deploy: NOT READY: toto-patch is not installed (run scripts/quickstart.sh; or in a clone of toto-patch: pip install .)" >&2
   exit 2
 }
 

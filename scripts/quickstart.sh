@@ -2,7 +2,8 @@
 # From a fresh clone to a patched, proved Toto 1.0 and a picture: makes .venv, installs, vendors, patches, verifies with
 # numbers, and forecasts a real series with the original and the patched code.
 #   scripts/quickstart.sh [--checkpoint DIR]      (or TOTO_CHECKPOINT; without one, the embedded model)
-# Needs Python 3.10+, git and a C compiler. Running it again is safe. Environment: PYTHON, TOTO_PATCH_TORCH (pins torch).
+# Needs Python 3.10+, git and a C compiler. Running it again is safe. .venv takes about 6 GB, and about 1 GB with
+# TOTO_PATCH_TORCH=cpu, torch's build without GPUs; a version pins torch. Environment: PYTHON, TOTO_PATCH_TORCH.
 set -euo pipefail
 invoked_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

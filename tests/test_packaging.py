@@ -21,6 +21,7 @@ import pytest
 from toto_patcher.patching import series
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.vendoring.releases import cache_folder, pinned_release
+from toto_patcher.supported import install_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,6 +139,31 @@ def test_the_wheel_patches_and_reverts_in_an_empty_folder(environment: Path, tmp
     assert originals(tree) == pinned_release("0.2.0").files
 
 
+def test_the_wheel_carries_the_scripts_as_commands(environment: Path, tmp_path: Path) -> None:
+    """Started by their path, with the environment's folder not on PATH: each finds the toto-patch beside it."""
+    tree = tmp_path / "vendor" / "toto"
+    for command, told in (
+        ("toto-patch-pre-deploy", "pre-deploy: NOT READY"),
+        ("toto-patch-apply-and-test", "apply-and-test: FAILED: apply"),
+    ):
+        done = run(environment, tmp_path, command, "--root", str(tree))
+        assert done.returncode == 2 and told in done.stderr, done.stdout + done.stderr
+    assert run(environment, tmp_path, "toto-patch", "vendor").returncode == 0
+    assert run(environment, tmp_path, "toto-patch-pre-deploy").returncode == 1
+    # Here is no torch: the second step says so, and the originals are back.
+    tested = run(environment, tmp_path, "toto-patch-apply-and-test", "--quick")
+    assert (tested.returncode, "the originals are back" in tested.stderr) == (2, True), tested.stderr
+    assert install_hint("runtime") in tested.stdout
+    assert originals(tree) == pinned_release("0.2.0").files
+    assert run(environment, tmp_path, "toto-patch", "apply", "--backup").returncode == 0
+    ready = run(environment, tmp_path, "toto-patch-pre-deploy")
+    assert (ready.returncode, ready.stdout.splitlines()[-1]) == (0, "pre-deploy: ready")
+    assert run(environment, tmp_path, "toto-patch-toggle-compile", "disable").returncode == 0
+    assert "TOTO_DISABLE_COMPILE=1" in (tmp_path / ".env.compile").read_text()
+    status = run(environment, tmp_path, "toto-patch-toggle-compile", "status")
+    assert status.returncode == 0 and ", torch -, numpy -" in status.stdout
+
+
 def originals(tree: Path) -> dict[object, str]:
     return {
         path: fingerprint((tree / path).read_bytes())
@@ -159,6 +185,7 @@ def test_an_editable_install_lists_the_same_patches(environment: Path, wheelhous
     assert Path(where.stdout.strip()).is_relative_to(copy)
     assert listed(second, tmp_path) == expected
     assert imported_from(second, tmp_path) == dict.fromkeys(NAMES_OF_SCRIPTS, copy)
+    assert run(second, tmp_path, "toto-patch-toggle-compile", "status").returncode == 0
     moved = run(
         second, tmp_path, "python", "-c", "from toto_patcher.patching import series; print(series.patches_folder())"
     )

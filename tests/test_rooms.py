@@ -10,13 +10,24 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "toto_patcher"
 KNOWS = {
     "errors": set(),
+    "supported": set(),
     "roots": {"errors"},
-    "runtime": {"errors", "roots"},
+    "runtime": {"errors", "roots", "supported"},
     "compat": {"runtime"},
     "patching": {"errors", "__version__"},
-    "equivalence": {"errors", "patching"},
-    "workspace": {"errors", "patching", "results"},
-    "evidence": {"errors", "roots", "runtime", "patching", "equivalence", "workspace", "results", "report"},
+    "equivalence": {"errors", "patching", "supported"},
+    "workspace": {"errors", "patching", "results", "__version__"},
+    "evidence": {
+        "errors",
+        "roots",
+        "runtime",
+        "patching",
+        "equivalence",
+        "workspace",
+        "results",
+        "report",
+        "supported",
+    },
 }
 """Room -> what it may import of this package."""
 

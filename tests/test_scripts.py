@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from toto_patcher.supported import BETWEEN
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.sh"))
 ENTRY_POINTS = [*(path for path in SCRIPTS if not path.name.startswith("_")), REPOSITORY / ".ci" / "run"]
@@ -219,6 +221,8 @@ def ensure_venv(tmp_path: Path) -> Callable[..., list[str]]:
     """Runs ensure_venv in a folder whose .venv has a Python that only writes down how it is called."""
     executable(tmp_path / ".venv" / "bin" / "python", '#!/bin/sh\necho "$@" >>calls\n')
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    (tmp_path / "toto_patcher").mkdir()
+    shutil.copy(REPOSITORY / "toto_patcher" / "supported.py", tmp_path / "toto_patcher")
 
     def run(extra: str, torch: str = "") -> list[str]:
         calls = tmp_path / "calls"
@@ -246,6 +250,44 @@ def test_a_pinned_torch_is_asked_for_and_unpinned_means_again(ensure_venv: Calla
     assert pinned.endswith("--editable .[dev] torch==2.13.0")
     assert ensure_venv("dev", torch="2.13.0") == []
     assert len(ensure_venv("dev")) == 1
+
+
+def test_the_small_build_comes_from_an_index_of_its_own(
+    ensure_venv: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (official,) = ensure_venv("demo", torch="cpu")
+    assert official.endswith(
+        f"--editable .[demo] --extra-index-url https://download.pytorch.org/whl/cpu torch=={BETWEEN}+cpu"
+    )
+    monkeypatch.setenv("TOTO_PATCH_TORCH_INDEX", "file:///mirror")
+    (mirrored,) = ensure_venv("test", torch="2.9.0+cpu")
+    assert mirrored.endswith("--editable .[test] --extra-index-url file:///mirror torch==2.9.0+cpu")
+
+
+@pytest.mark.parametrize(
+    ("torch", "free", "status", "told"),
+    [
+        ("", 20, 0, "about 6 GB in .venv"),
+        ("", 5, 4, "too little room: 5 GB are free here, and .venv with what is downloaded for it needs 9 GB"),
+        ("cpu", 5, 0, "about 1 GB in .venv"),
+        ("2.13.0+cpu", 1, 4, "needs 2 GB"),
+        ("2.13.0", 5, 4, "TOTO_PATCH_TORCH=cpu"),
+    ],
+)
+def test_the_size_is_said_before_anything_is_downloaded(
+    torch: str, free: int, status: int, told: str, tmp_path: Path
+) -> None:
+    """On a disk of that size; where it is too small nothing is made."""
+    executable(tmp_path / "bin" / "df", f"#!/bin/sh\necho Filesystem\necho disk 0 0 {free}000000 0% /\n")
+    made = executable(tmp_path / "python", '#!/bin/sh\n[ "$1" != -m ] || touch made\n')
+    program = f". {REPOSITORY}/scripts/_venv.sh; make_venv .venv"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": str(made)}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", program],
+        cwd=tmp_path, env={**environment, "TOTO_PATCH_TORCH": torch}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, told in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr
+    assert (tmp_path / "made").exists() == (status == 0)
 
 
 def test_a_larger_extra_serves_a_smaller_one_and_not_the_reverse(ensure_venv: Callable[..., list[str]]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher.errors import UsageError
+from toto_patcher.supported import install_hint
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.benchmark_plan import Tree
@@ -172,9 +173,7 @@ def _require(settings: Settings) -> None:
         raise UsageError("torch sees no CUDA device", hint="On a machine without a GPU: --device cpu")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UsageError(
-            f"the benchmark needs torch, which cannot be imported: {reason}", hint="pip install 'toto-patch[runtime]'"
-        )
+        raise UsageError(f"the benchmark needs torch, which cannot be imported: {reason}", hint=install_hint("runtime"))
 
 
 def _ready(texts: Sequence[str]) -> list[Tree]:

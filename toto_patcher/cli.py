@@ -45,7 +45,7 @@ def cli(ctx: click.Context) -> None:
 @click.option("--from-git", metavar="URL", help="Take it from a git repository; needs --rev.")
 @click.option("--rev", metavar="R", help="The revision of --from-git.")
 @click.option("--from-path", type=click.Path(path_type=Path), metavar="DIR", help="Copy it from a folder.")
-@click.option("--force", is_flag=True, help="Replace a tree that is patched or edited.")
+@click.option("--force", is_flag=True, help="Replace a package that is patched, edited or the only copy.")
 @global_options
 def vendor(version: str | None, from_git: str | None, rev: str | None, from_path: Path | None, force: bool) -> None:
     """Put a pinned Toto into vendor/toto and record every file's sha256."""
@@ -181,6 +181,17 @@ def revert() -> None:
     from toto_patcher import commands
 
     invocation.done(commands.revert(invocation.settings().root))
+
+
+@cli.command()
+@global_options
+def adopt() -> None:
+    """Make the record of a patched tree that has none: a clone without .toto-patch, a diff applied with git."""
+    from toto_patcher import adoption
+
+    with invocation.progress() as progress:
+        result = adoption.adopt(invocation.settings().root, progress)
+    invocation.done(result)
 
 
 @cli.command()

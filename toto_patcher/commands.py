@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from toto_patcher import __version__, roots
 from toto_patcher import results as r
-from toto_patcher import roots
 from toto_patcher import workspace as ws
-from toto_patcher.errors import DriftError, TotoPatchError, refuse_all
+from toto_patcher.errors import DriftError, RefusedError, TotoPatchError, refuse_all
 from toto_patcher.patching import transaction
-from toto_patcher.patching.change import Plan
+from toto_patcher.patching.change import Plan, fingerprint
+from toto_patcher.patching.checkout import Checkout
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def apply(
     Raises:
         TotoPatchError: refused, or the operating system refused; the tree is as it was.
     """
-    profile, selection = ws.select(profile, ids)
+    named = profile is not None or bool(ids)
     workspace = ws.look(roots.find(root))
     recovered = None
     if workspace.pending:
@@ -53,9 +54,17 @@ def apply(
             workspace.refuse_if_interrupted()
         recovered = recover(root).message
         workspace = ws.look(workspace.root)
+    if workspace.state and not named and ws.is_newer(workspace.state.tool_version):
+        raise RefusedError(
+            f"was patched by toto-patch {workspace.state.tool_version}, which is newer than this one ({__version__})",
+            path=workspace.root,
+            hint="Use that version, or name --profile to put this version's patches in their place.",
+        )
+    profile, selection = ws.select(profile, ids, workspace.state)
     plan = ws.plan(workspace, selection, profile)
     for note in plan.notes:
         log.info(note)
+    taken_over = workspace.other_edits()
     if commit:
         from toto_patcher.patching.version_control import require_committable
 
@@ -72,6 +81,7 @@ def apply(
         diff=_diff(plan) if dry_run else None,
         notes=plan.notes,
         recovered=recovered,
+        taken_over=taken_over,
     )
     if verify:
         from toto_patcher.inspection import Proof, prove
@@ -81,7 +91,7 @@ def apply(
         if result.exit_code:
             return result
     if dry_run or check:
-        return replace(result, exit_code=1 if check and plan.pending else 0)
+        return replace(result, exit_code=1 if check and (plan.pending or taken_over) else 0)
     if not plan.pending:
         _commit_records(plan, backup, workspace)
     else:
@@ -91,18 +101,24 @@ def apply(
                 _require_same(plan, ws.plan(now, selection, profile))
             _commit_records(plan, backup, workspace)
         result = replace(result, written=True)
+    shadows = ws.look(plan.root).shadows()
+    result = replace(result, shadows=tuple(f"{shadow.path}: {shadow.why}" for shadow in shadows))
     return replace(result, git_commit=_commit(plan, workspace.state)) if commit else result
 
 
 def _commit_records(plan: Plan, backup: bool, workspace: ws.Workspace) -> None:
-    """Writes the plan; the first time with where the checkout came from, so that a lost backup can be replaced."""
+    """Writes the plan, with what the package's other files are; the first time also with where it came from."""
+    from toto_patcher.patching.package import other_files_after
+
+    package = other_files_after(plan)
     if workspace.state is not None:
-        transaction.commit(plan, backup=backup)
+        transaction.commit(plan, backup=backup, package=package)
         return
     from toto_patcher.patching.version_control import head_commit
 
-    release, head = ws.release_of(plan), head_commit(plan.root)
-    transaction.commit(plan, backup=backup, release=release, git_commit=head)
+    originals = {c.path: None if c.pristine is None else fingerprint(c.pristine) for c in plan.changes}
+    release, head = ws.release_of(plan.root, originals), head_commit(plan.root)
+    transaction.commit(plan, backup=backup, release=release, git_commit=head, package=package)
 
 
 def revert(root: Path | None) -> r.RevertResult:
@@ -117,20 +133,39 @@ def revert(root: Path | None) -> r.RevertResult:
         workspace = ws.look(place)
         if workspace.state is None:
             return _nothing_to_revert(place, recovery)
-        refuse_all(list(ws.drift(workspace)))
+        refuse_all([*ws.drift(workspace), *ws.unrecorded(Checkout.open(place), workspace.state)])
+        edited = workspace.other_edits()
         plan = plan_revert(place, workspace.state, release_bytes=ws.release_bytes)
+        workspace.require_own_originals({change.path: change.after for change in plan.changes})
         transaction.commit(plan, backup=False)
+        _require_original(plan)
     sources = {original.path: original.source for original in plan.originals}
     return r.RevertResult(
         root=str(place),
         previous=workspace.state.patches,
         files=ws.changed_files(plan.pending, sources),
         recovered=_told(recovery),
+        edited=edited,
     )
 
 
+def _require_original(plan: Plan) -> None:
+    """Reads every file again before it is said that each byte is the original's.
+
+    Raises:
+        DriftError: somebody wrote into one of them meanwhile.
+    """
+    edited = _edited(plan)
+    if edited:
+        raise DriftError(
+            f"was reverted, but something wrote into {', '.join(map(str, edited))} meanwhile",
+            path=plan.root,
+            hint="Compare these files with their originals.",
+        )
+
+
 def _nothing_to_revert(place: Path, recovery: Recovery | None) -> r.RevertResult:
-    refuse_all(ws.unrecorded(place))
+    refuse_all(ws.unrecorded(Checkout.open(place), None))
     return r.RevertResult(root=str(place), previous=(), files=(), recovered=_told(recovery))
 
 
@@ -178,6 +213,7 @@ def vendor(
         release=done.release,
         files=len(done.files),
         changed=done.changed,
+        discarded=tuple(map(str, done.discarded)),
     )
 
 
@@ -202,6 +238,7 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
         StorageError: git refused; the tree is as it was.
         DriftError: a hook edited files. It says whether the commit was made and how each file was left.
     """
+    from toto_patcher.patching.store import recorded_files
     from toto_patcher.patching.version_control import commit_files, is_committed
 
     names = ", ".join(plan.patches)
@@ -209,7 +246,7 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
     message = f"{title}\n\nPatches: {names}.\n`toto-patch revert` puts the originals back.\n"
     paths = [change.path for change in plan.changes]
     try:
-        commit = commit_files(plan.root, paths, message)
+        commit = commit_files(plan.root, [*paths, *recorded_files(plan.root)], message)
     except BaseException as error:
         if isinstance(error, TotoPatchError) or not is_committed(plan.root, paths):
             _undo(plan, previous, error.message if isinstance(error, TotoPatchError) else "the commit was interrupted")
@@ -232,6 +269,8 @@ def _undo(plan: Plan, previous: State | None, reason: str) -> None:
     Raises:
         DriftError: there are such files.
     """
+    from toto_patcher.patching.package import other_files_after
+
     edited = _edited(plan)
     former = {file.path: file.patches for file in previous.files} if previous else {}
     whole = tuple(
@@ -242,7 +281,8 @@ def _undo(plan: Plan, previous: State | None, reason: str) -> None:
     if not edited:
         if back:
             undo = Plan(plan.root, whole, previous.patches if previous else (), previous.profile if previous else None)
-            transaction.commit(undo, backup=previous is not None and any(file.backup for file in previous.files))
+            kept = previous is not None and any(file.backup for file in previous.files)
+            transaction.commit(undo, backup=kept, package=other_files_after(undo))
         return
     left = ", ".join(map(str, edited))
     told = f"{reason}; and a hook edited {left} meanwhile: left as the hook left it, patched and edited, not committed"

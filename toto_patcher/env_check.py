@@ -13,6 +13,7 @@ from toto_patcher import env_file
 from toto_patcher.errors import UsageError
 from toto_patcher.results import EnvResult
 from toto_patcher.runtime import compile_config, environment
+from toto_patcher.supported import install_hint
 
 
 def check(file: Path) -> EnvResult:
@@ -51,7 +52,7 @@ def _compile(choice: environment.Choice) -> dict[str, Any]:
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError as error:
-        raise UsageError(f"the test needs torch: {error}", hint="pip install 'toto-patch[runtime]'") from error
+        raise UsageError(f"the test needs torch: {error}", hint=install_hint("runtime")) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     told: dict[str, Any] = {"device": device}
 

@@ -12,33 +12,54 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from toto_patcher import shell_file
 from toto_patcher.errors import InputError
 from toto_patcher.results import EnvResult
 from toto_patcher.runtime import environment
+from toto_patcher.supported import report
 
 _NOTE = "# Written by `toto-patch env`; take it over with: source "
-# One assignment that a shell makes whatever else the file says (an indented line may stand in an `if`), of a text in
-# which it expands nothing.
-_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_]\w*)=((?!~)[^$`;&|<>()\\\r\n]*)\n?")
+_LINE = r"export [A-Z_]+=[\w-]*\n"
+_BLOCK = re.compile(rf"(?:(?<=\n)|\A){re.escape(_NOTE)}[^\n]*\n(?:{_LINE})*\Z")
 
 
 def change(file: Path, values: Mapping[str, str]) -> EnvResult:
     """Sets variables in the file, which is made if need be; the user's other lines stay.
 
-    The assignments stand at its end, where they win over what the lines before them say.
+    The assignments stand in a block at its end, where they win over what the lines before them say. Other assignments
+    of these variables are taken out only where nothing but assignments follows: a line of an ``if`` or of a function
+    stays, for without it a shell might not read the file.
 
     Raises:
-        InputError: the path is something other than a file.
+        InputError: the path is something other than a file, a shell cannot read it, or it may end before its end.
         OSError: it cannot be read or written; then it is what it was.
     """
     old = _text(file)
-    ours = {name: value for name, value in assignments(old).items() if name in _OWN}
-    kept = [line for line in _statements(old) if not line.startswith(_NOTE) and _assigned(line)[0] not in _OWN]
-    if kept and not kept[-1].endswith("\n"):
-        kept[-1] += "\n"
-    ours = {name: {**ours, **values}[name] for name in _OWN if name in {**ours, **values}}
-    block = [f"{_NOTE}{file.name}\n", *(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())]
-    new = "".join([*kept, *block])
+    known, _ = _settled(old)
+    leaving = next((statement.line for statement in shell_file.statements(old) if statement.leaves), None)
+    if leaving is not None:
+        raise InputError(
+            "may end here, or keep a variable from being set: a block at its end might have no effect",
+            path=file,
+            line=leaving,
+            hint="Name another file with --file, and source it last.",
+        )
+    found = shell_file.statements(_BLOCK.sub("", old))
+    start = shell_file.tail(found)
+    kept = "".join(
+        statement.text
+        for number, statement in enumerate(found)
+        if number < start or not (statement.text.startswith(_NOTE) or statement.name in _OWN)
+    )
+    if kept and (not kept.endswith("\n") or shell_file.is_open(kept)):
+        kept += "\n"
+    ours = {name: value for name, value in {**known, **values}.items() if name in _OWN}
+    name = "".join(
+        letter if letter.isprintable() else "?" for letter in file.name
+    )  # a line break would end the comment
+    block = [f"{_NOTE}{name}\n", *(f"export {name}={shlex.quote(ours[name])}\n" for name in _OWN if name in ours)]
+    new = kept + "".join(block)
+    _require_readable(file, new)
     if new != old:
         _write(file, new)
     return _result(file, new, written=new != old)
@@ -48,59 +69,69 @@ def status(file: Path) -> EnvResult:
     """What holds in this process, what the file says, and what each variable does; writes nothing.
 
     Raises:
-        InputError: the path is something other than a file.
+        InputError: the path is something other than a file, or a shell cannot read it.
     """
     return _result(file, _text(file), written=None)
 
 
 def sourced(file: Path) -> dict[str, str]:
-    """The environment of this process as it would be after sourcing the file."""
-    return {**os.environ, **assignments(_text(file))}
+    """The environment of this process as it would be after sourcing the file.
+
+    Raises:
+        InputError: shell code in the file decides it, which is not run here.
+    """
+    known, unknown = _settled(_text(file))
+    undecided = _undecided(unknown)
+    if undecided:
+        hint = "Source it in a shell, and there name a file that does not exist with --file."
+        raise InputError(f"{', '.join(undecided)}: {_DECIDES}", path=file, line=min(undecided.values()), hint=hint)
+    return {**os.environ, **known}
 
 
 def assignments(text: str) -> dict[str, str]:
-    """The plain assignments of a file; the last one of a name wins, as in a shell."""
-    return {name: value for name, value in map(_assigned, _statements(text)) if name}
+    """What surely holds after sourcing a file; the last assignment of a name wins, as in a shell."""
+    return _settled(text)[0]
+
+
+def _settled(text: str) -> tuple[dict[str, str], dict[str, int]]:
+    """As ``shell_file.settled``; the block at the end holds whatever stands before it, if a shell gets there."""
+    found = shell_file.statements(text)
+    block = _BLOCK.search(text)
+    if block is None or any(statement.leaves for statement in found):
+        return shell_file.settled(found)
+    known, unknown = shell_file.settled(shell_file.statements(text[: block.start()]))
+    last, _ = shell_file.settled(shell_file.statements(block[0]))
+    return {**known, **last}, {name: line for name, line in unknown.items() if name not in last}
 
 
 _OWN = tuple(variable.name for variable in (environment.DISABLE, environment.ENABLE, environment.MODE))
 """What the commands set, in the order in which it is written."""
+_DECIDES = "shell code decides it, which is not run here"
 
 
-def _statements(text: str) -> list[str]:
-    """The lines of a file; those that one quotation runs through are one."""
-    found, begun = [], ""
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
-        begun += line
-        with suppress(ValueError):  # the quotation goes on
-            shlex.split(begun, comments=True)
-            found.append(begun)
-            begun = ""
-    return [*found, begun] if begun else found
-
-
-def _assigned(statement: str) -> tuple[str, str]:
-    """The name and the value of a statement that is one plain assignment, else two empty strings."""
-    match = _ASSIGNMENT.fullmatch(statement)
-    words = [] if match is None else shlex.split(match[2], comments=True)
-    return ("", "") if match is None or len(words) > 1 else (match[1], "".join(words))
+def _undecided(unknown: Mapping[str, int]) -> dict[str, int]:
+    """Those of our variables whose value nobody knows who does not run the file, each with its line."""
+    ours = {variable.name for variable in environment.VARIABLES}
+    return {name: line for name, line in unknown.items() if name in ours}
 
 
 def _text(file: Path) -> str:
-    """The file's text, byte for byte, whose quotations all end; empty where there is no file."""
+    """The file's text, byte for byte, that a shell can read to its end; empty where there is no file."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise InputError("is not a file", path=file, hint="Name a file with --file.")
     except FileNotFoundError:
         return ""
     text = file.read_bytes().decode(errors="surrogateescape")
-    try:
-        shlex.split(next(reversed(_statements(text)), ""), comments=True)
-    except ValueError:
-        raise InputError(
-            "holds a quotation that does not end", path=file, hint="Close it; a shell refuses it too."
-        ) from None
+    _require_readable(file, text)
     return text
+
+
+def _require_readable(file: Path, text: str) -> None:
+    why = shell_file.fault(text)
+    if why is not None:
+        quotation = "holds a quotation that does not end: " if shell_file.is_open(text) else ""
+        raise InputError(f"{quotation}a shell cannot read it: {why}", path=file, hint="Repair it first.")
 
 
 def _write(file: Path, text: str) -> None:
@@ -122,7 +153,8 @@ def _write(file: Path, text: str) -> None:
 
 def _result(file: Path, text: str, written: bool | None) -> EnvResult:
     """The report; ``written`` is ``None`` for a command that only looks."""
-    there = assignments(text)
+    there, unknown = _settled(text)
+    undecided = _undecided(unknown)
     variables = [_explained(variable, there) for variable in environment.VARIABLES]
     problems = [item["problem"] for item in variables if item["problem"]]
     problems += [
@@ -130,14 +162,17 @@ def _result(file: Path, text: str, written: bool | None) -> EnvResult:
         for name, instead in environment.IGNORED.items()
         if name in os.environ or name in there
     ]
+    problems += [f"{name} in {file}, line {line}: {_DECIDES}" for name, line in undecided.items()]
+    after = f"not known before it is sourced: {_DECIDES}" if undecided else _compiling({**os.environ, **there})
     document = {
         "file": str(file),
         "exists": bool(text) or file.exists(),
         "written": bool(written),
         "now": _compiling(os.environ),
-        "sourced": _compiling({**os.environ, **there}),
+        "sourced": after,
         "variables": variables,
         "problems": problems,
+        **report(),
     }
     broken = any(item["problem"] for item in variables)
     files = (str(file.absolute()),) if written else ()
@@ -198,5 +233,7 @@ def _summary(document: Mapping[str, Any], written: bool | None) -> tuple[str, ..
             said = "" if item["in_file"] is None else f"; {file} says {item['in_file']}"
             lines += ["", f"{item['name']}: {item['value']} ({item['origin']}{said})", f"  {item['effect']}"]
         lines.append("")
+        lines.append(", ".join(f"{name} {version or '-'}" for name, version in document["versions"].items()))
+        lines += [f"note: {concern}" for concern in document["concerns"]]
     lines += [f"problem: {problem}" for problem in document["problems"]]
     return tuple(lines)

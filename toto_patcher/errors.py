@@ -123,6 +123,13 @@ class StorageError(TotoPatchError):
     kind = "io"
 
 
+class UnfinishedError(TotoPatchError):
+    """A change was stopped in the middle: the tree is mixed, or leftovers lie in it, until ``recover`` (exit 6)."""
+
+    exit_code = 6
+    kind = "unfinished"
+
+
 class LockedError(StorageError):
     """Another process is writing to this checkout (exit 4)."""
 

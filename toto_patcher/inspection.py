@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from toto_patcher import __version__, roots
 from toto_patcher import results as r
-from toto_patcher import roots
 from toto_patcher import workspace as ws
-from toto_patcher.errors import RefusedError, RefusedGroup, TotoPatchError
+from toto_patcher.errors import RefusedError, RefusedGroup, TotoPatchError, UsageError
 from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.syntax import parse_syntax
 
 if TYPE_CHECKING:
     from toto_patcher.patching.change import Plan
+    from toto_patcher.patching.notice import Trace
     from toto_patcher.patching.patch import Patch
     from toto_patcher.report import Progress
 
@@ -45,9 +46,9 @@ def diff(root: Path | None, profile: str | None, ids: Sequence[str]) -> r.DiffRe
     """What apply would write."""
     from toto_patcher.patching.plan import unified_diff
 
-    profile, selection = ws.select(profile, ids)
     workspace = ws.look(roots.find(root))
     workspace.refuse_if_interrupted()
+    profile, selection = ws.select(profile, ids, workspace.state)
     plan = ws.plan(workspace, selection, profile)
     files = ws.changed_files(plan.pending)
     return r.DiffResult(
@@ -62,14 +63,16 @@ def status(root: Path | None) -> r.StatusResult:
     workspace = ws.look(roots.find(root))
     state, files = workspace.state, workspace.files()
     git = git_state(workspace.root)
-    verdict = _verdict(files) if state else "unrecorded" if ws.unrecorded(workspace.root) else "not-patched"
+    found = ws.traces(Checkout.open(workspace.root), state)
+    verdict = "unrecorded" if found else _verdict(files) if state else "not-patched"
     return r.StatusResult(
         root=str(workspace.root),
         verdict=verdict,
-        profile=state.profile if state else None,
+        profile=ws.profile_of(state) if state else None,
         patches=state.patches if state else (),
         applied_at=state.created if state else None,
-        release=state.release if state else _release(workspace.root),
+        written_by=state.tool_version if state else None,
+        release=None if found else ws.release_of(workspace.root, workspace.fingerprints()),
         files=files,
         pending=ws.interruption(workspace.pending) if workspace.pending else None,
         git=r.GitState(**asdict(git)) if git else None,
@@ -115,29 +118,38 @@ def verify(root: Path | None, proof: Proof | None, progress: Progress) -> r.Veri
     checks = [_journal_check(workspace), *(_bytes_check(workspace, file) for file in files)]
     verdict = _verdict(files) if state else "not-patched"
     ladder = None
+    found = ws.traces(Checkout.open(workspace.root), state)
     if workspace.pending:
         verdict = "half-patched"
+    elif found:
+        verdict = "unrecorded"
+        checks += [_trace_check(trace) for trace in found] + [_origin_check(workspace)]
     elif state is None:
         profile, selection = ws.select(None, ())
-        ws.plan(workspace, selection, profile)  # refuses what is not Toto, or is patched without a record of it
+        ws.plan(workspace, selection, profile)  # refuses what is not Toto
     elif verdict == "patched":
-        checks += _structure_checks(workspace)
-        if not all(check.passed for check in checks):
+        checks += [*_package_checks(workspace), *_shadow_checks(workspace)]
+        again = _repeat_checks(workspace)
+        checks += [*_structure_checks(workspace, parsed=all(check.passed for check in again)), *again]
+        if not all(check.passed for check in checks if check not in again):
             verdict = "drifted"
+        elif not all(check.passed for check in again):
+            verdict = "drifted" if state.tool_version == __version__ else "outdated"
         elif proof is not None:
             ladder = prove(_plan_again(workspace), proof, progress)
             verdict = "patched" if ladder["passed"] else "outputs-differ"
-    codes: dict[str, int] = {"patched": 0, "not-patched": 1, "half-patched": 3, "drifted": 3, "outputs-differ": 5}
+    codes = {"patched": 0, "not-patched": 1, "outdated": 1, "outputs-differ": 5}
     return r.VerifyResult(
         root=str(workspace.root),
         verdict=verdict,
-        profile=state.profile if state else None,
+        profile=ws.profile_of(state) if state else None,
         patches=state.patches if state else (),
         files=files,
         checks=tuple(checks),
         ladder=ladder,
-        hint=ws.RECOVER if workspace.pending else _hint(verdict, ladder),
-        exit_code=codes[verdict],
+        hint=_hint(workspace, verdict, checks, files, ladder),
+        written_by=state.tool_version if state else None,
+        exit_code=codes.get(verdict, 3),
     )
 
 
@@ -159,22 +171,74 @@ _HINTS = {
     "half-patched": "`toto-patch revert` puts the originals back; then apply again.",
     "drifted": "Undo or keep a copy of the edits named above, then `toto-patch revert`. If another release was copied "
     "over the tree: `toto-patch vendor --force` starts afresh.",
+    "unrecorded": "`toto-patch adopt` makes the record again if the bytes are its own. Else put the originals back: "
+    "git checkout, or `toto-patch vendor --force`.",
     "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check ({failing}).",
 }
 
 
-def _hint(verdict: str, ladder: Mapping[str, Any] | None) -> str | None:
+def _hint(
+    workspace: ws.Workspace,
+    verdict: str,
+    checks: Sequence[r.Check],
+    files: Sequence[r.FileStatus],
+    ladder: Mapping[str, Any] | None,
+) -> str | None:
+    if workspace.pending:
+        return ws.RECOVER
+    failed = {check.name for check in checks if not check.passed}
+    if verdict == "outdated" and workspace.state:
+        newer = ws.is_newer(workspace.state.tool_version)
+        told = "use that version, or name --profile to apply this one's" if newer else "apply brings it up to date"
+        return f"Written by toto-patch {workspace.state.tool_version}; this is {__version__}: {told}."
+    if verdict == "drifted" and any(file.line_endings for file in files):
+        return ws.LINE_ENDINGS_HINT
+    if verdict == "drifted" and failed == {"package"}:
+        return "Undo these changes, or run `toto-patch apply`: it records the package as it is now."
+    if verdict == "drifted" and failed == {"shadow"}:
+        return "Remove what is named above: Python runs it in place of the patched source."
     failing = ", ".join(check["name"] for check in (ladder or {}).get("checks", ()) if not check["passed"])
     return _HINTS[verdict].format(failing=failing) if verdict in _HINTS else None
 
 
-def _release(root: Path) -> str | None:
-    """The pinned release whose Python files these are, to the byte."""
-    from toto_patcher.patching.change import fingerprint
-    from toto_patcher.patching.vendoring.releases import known_release
+def _trace_check(found: Trace) -> r.Check:
+    how = "says so" if found.noticed else "holds its code, without the notice"
+    detail = f"written by toto-patch ({', '.join(found.patches)}), it {how}; no record speaks of it"
+    return r.Check("recorded", False, detail, str(found.path), found.line)
 
-    tree = Checkout.open(root)
-    return known_release({path: fingerprint(tree.read(path)) for path in tree.sources})
+
+def _origin_check(workspace: ws.Workspace) -> r.Check:
+    """Whether these are bytes that this toto-patch writes; only sources at hand are asked, nothing is downloaded."""
+    from toto_patcher.adoption import find_origin
+
+    origin = None if workspace.state else find_origin(workspace, download=False)
+    if origin is None:
+        return r.Check("origin", False, "no original at hand gives these bytes")
+    name = origin.plan.profile or ", ".join(origin.plan.patches)
+    return r.Check("origin", True, f"the bytes of {name}, made from {origin.source}")
+
+
+def _package_checks(workspace: ws.Workspace) -> list[r.Check]:
+    """The files of the package that no patch touches."""
+    assert workspace.state is not None
+    if workspace.state.package is None:
+        return [r.Check("package", True, "the other files were not recorded: applied by an earlier version")]
+    found = workspace.other_edits()
+    told = {
+        "edited": "edited since the apply",
+        "added": "added since the apply",
+        "gone": "gone since the apply",
+    }
+    checks = [r.Check("package", False, f"{told[kind]}; no patch touches it", path) for path, kind in found.items()]
+    count = len(workspace.state.package)
+    return checks or [r.Check("package", True, f"the {count} other files are as they were at the apply")]
+
+
+def _shadow_checks(workspace: ws.Workspace) -> list[r.Check]:
+    found = workspace.shadows()
+    if not found:
+        return [r.Check("shadow", True, "Python runs these sources, and nothing in their place")]
+    return [r.Check("shadow", False, shadow.why, str(shadow.path)) for shadow in found]
 
 
 def _verdict(files: Sequence[r.FileStatus]) -> r.Verdict:
@@ -204,36 +268,49 @@ def _bytes_check(workspace: ws.Workspace, file: r.FileStatus) -> r.Check:
             "pristine": "gone: it was removed by something else than toto-patch",
             "drifted": "not the bytes that were written: edited since",
         }
+    if file.line_endings:
+        return r.Check("bytes", False, ws.LINE_ENDINGS, file.path)
     line = ws.first_edit(workspace, file.path) if file.state == "drifted" else None
     return r.Check("bytes", file.state == "patched", told[file.state], file.path, line)
 
 
-def _structure_checks(workspace: ws.Workspace) -> list[r.Check]:
-    """Files parse, carry their notice, and applying the recorded patches again would change nothing."""
+def _structure_checks(workspace: ws.Workspace, *, parsed: bool) -> list[r.Check]:
+    """Files parse and carry their notice.
+
+    Args:
+        parsed: they are what the patches write now: what is edited was parsed by the plan, what is added is our own.
+    """
     assert workspace.state is not None
     tree = Checkout.open(workspace.root)
     checks = []
     for file in workspace.files():
         path = PurePosixPath(file.path)
         try:
-            parse_syntax(tree.read(path), path)
+            if not parsed:
+                parse_syntax(tree.read(path), path)
             checks.append(r.Check("parses", True, "valid Python", file.path))
         except TotoPatchError as error:
             checks.append(r.Check("parses", False, error.message, file.path, error.line))
         notice = b"toto-patch revert" in tree.read(path)
         checks.append(r.Check("notice", notice, "says that it was changed" if notice else "has no notice", file.path))
-    again = _plan_again(workspace)
-    for change in again.pending:
-        checks.append(r.Check("repeats", False, "these patches would write other bytes now", str(change.path)))
-    if not again.pending:
-        checks.append(r.Check("repeats", True, "applying again changes nothing"))
     return checks
+
+
+def _repeat_checks(workspace: ws.Workspace) -> list[r.Check]:
+    """Applying the recorded patches again would change nothing."""
+    try:
+        again = _plan_again(workspace)
+    except UsageError as error:  # patches of another version
+        return [r.Check("repeats", False, error.message)]
+    if not again.pending:
+        return [r.Check("repeats", True, "applying again changes nothing")]
+    return [r.Check("repeats", False, "these patches would write other bytes now", str(c.path)) for c in again.pending]
 
 
 def _plan_again(workspace: ws.Workspace) -> Plan:
     assert workspace.state is not None
     _, selection = ws.select(None, workspace.state.patches)
-    return ws.plan(workspace, selection, workspace.state.profile)
+    return ws.plan(workspace, selection, ws.profile_of(workspace.state))
 
 
 def _describe(patch: Patch, found: tuple[str, ...] = ()) -> r.PatchInfo:

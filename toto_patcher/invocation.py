@@ -98,7 +98,8 @@ def selection_options(command: F) -> F:
     command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
         command
     )
-    return click.option("--profile", metavar="P", help="The profile to select.  [default: graph-breaks]")(command)
+    default = "The profile to select.  [default: the one in force, else graph-breaks]"
+    return click.option("--profile", metavar="P", help=default)(command)
 
 
 class ReportingGroup(click.Group):
@@ -147,7 +148,7 @@ def _fail(error: Exception, settings: Settings) -> int:
     from toto_patcher import report
 
     if isinstance(error, click.Abort):
-        result = report.interrupted(settings.command)
+        result = report.interrupted(settings.command, settings.root)
     elif isinstance(error, click.ClickException):
         context: click.Context | None = getattr(error, "ctx", None)
         hint = f"`{context.command_path} --help` lists what there is." if context else None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from toto_patcher import results as r
-from toto_patcher.terminal import Row, Surface
+from toto_patcher.terminal import Row, Surface, block
 
 
 def render_error(result: r.ErrorResult, out: Surface) -> None:
     """Every refusal: where, what and why, what to do next."""
     if result.traceback:
-        out.line(result.traceback.rstrip(), "dim")
+        block(out, result.traceback.rstrip(), "dim")
     many = len(result.refusals) > 1
     if many:
         out.line(f"error: {result.error.message}", "bold red")
@@ -89,7 +89,7 @@ def _show(result: r.ShowResult, out: Surface) -> None:
     }
     out.table([[(name, "dim"), (", ".join(values), "")] for name, values in facts.items() if values])
     out.line()
-    out.line(patch.why)
+    block(out, patch.why)
 
 
 def _diff(result: r.DiffResult, out: Surface) -> None:
@@ -126,6 +126,11 @@ def _apply(result: r.ApplyResult, out: Surface) -> None:
         if result.git_commit:
             out.line(f"  Committed as {result.git_commit[:12]}.")
     _notes(result.notes, out)
+    for path, kind in result.taken_over.items():
+        told = "recorded as it is now" if result.written or not result.files else "would be recorded as it is now"
+        out.line(f"  {path} was {kind if kind != 'gone' else 'removed'} since the last apply; {told}.", "yellow")
+    for shadow in result.shadows:
+        out.line(f"  The patch has no effect until this is removed: {shadow}.", "bold red")
     if result.written or not result.files:
         steps = [("toto-patch verify-only --numerics", "proves that the outputs did not change")]
         _next(out, [*steps, ("toto-patch revert", "puts back every byte")])
@@ -159,6 +164,7 @@ _VERDICTS = {
     "not-patched": ("is not patched", "bold"),
     "half-patched": ("is half-patched", "bold red"),
     "drifted": ("has drifted from what was applied", "bold red"),
+    "outdated": ("is patched, by another version of toto-patch", "bold yellow"),
     "unrecorded": ("was changed by toto-patch, but there is no record of its original", "bold red"),
     "outputs-differ": ("is patched, but its outputs differ from the original's", "bold red"),
 }
@@ -167,6 +173,7 @@ _VERDICTS = {
 def _verify(result: r.VerifyResult, out: Surface) -> None:
     text, style = _VERDICTS[result.verdict]
     named = f": {_selection(result.profile, result.patches)}" if result.patches else ""
+    named += f", written by toto-patch {result.written_by}" if result.written_by else ""
     out.line(f"{_tree(result.root)} {text}{named}.", style)
     rows: list[Row] = []
     for check in result.checks:
@@ -207,7 +214,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         "release": result.release,
         "profile": result.profile,
         "patches": ", ".join(result.patches),
-        "applied": result.applied_at,
+        "applied": result.applied_at and f"{result.applied_at} by toto-patch {result.written_by}",
         "git": result.git and _git(result.git),
         "interrupted": result.pending,
         "refused": result.refused,
@@ -227,6 +234,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
             ("toto-patch vendor --force", "starts afresh, if another release was copied over the tree"),
         ],
         "unrecorded": [
+            ("toto-patch adopt", "makes the record again if the bytes are its own"),
             ("git checkout", "puts the originals back if git has them"),
             ("toto-patch vendor --force", "puts a pinned release in their place"),
         ],
@@ -235,10 +243,13 @@ def _status(result: r.StatusResult, out: Surface) -> None:
 
 
 def _git(git: r.GitState) -> str:
+    if git.problem and not git.commit:
+        return f"unknown ({git.problem})"
     place = f"{git.branch or 'detached'} at {git.commit[:12]}"
     if git.ignored:
         return f"{place} (ignored by this repository)"
-    return f"{place}, {_count(len(git.modified), 'modified file') if git.modified else 'clean'}"
+    found = _count(len(git.modified), "modified file") if git.modified else "" if git.problem else "clean"
+    return ", ".join(filter(None, (place, found, git.problem)))
 
 
 def _revert(result: r.RevertResult, out: Surface) -> None:
@@ -248,9 +259,27 @@ def _revert(result: r.RevertResult, out: Surface) -> None:
         out.line(f"{_tree(result.root)} is not patched; nothing to do.", "green")
         return
     out.line(
-        f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte is the original's.", "bold green"
+        f"Reverted {', '.join(result.previous)} in {_tree(result.root)}: every byte "
+        f"{'of the patched files ' if result.edited else ''}is the original's.",
+        "bold green",
     )
     out.table(_changes(result.files))
+    for path, kind in result.edited.items():
+        told = "removed" if kind == "gone" else kind
+        out.line(f"  {path}, which no patch touches, was {told} since the apply and was left as it is.", "yellow")
+
+
+def _adopt(result: r.AdoptResult, out: Surface) -> None:
+    if not result.written:
+        told = f"{_selection(result.profile, result.patches)} is recorded" if result.patches else "nothing is patched"
+        out.line(f"{_tree(result.root)}: {told}; nothing to do.", "green")
+        return
+    what = _selection(result.profile, result.patches)
+    out.line(f"Recorded {what} in {_tree(result.root)}: its bytes, from {result.origin}.", "bold green")
+    out.table(_changes(result.files))
+    _next(
+        out, [("toto-patch verify-only", "checks bytes and structure"), ("toto-patch revert", "puts back every byte")]
+    )
 
 
 def _recover(result: r.RecoverResult, out: Surface) -> None:
@@ -265,6 +294,10 @@ def _vendor(result: r.VendorResult, out: Surface) -> None:
     where = f"{_tree(result.root)} ({_count(result.files, 'file')})"
     done = f"Vendored {origin} into {where}." if result.changed else f"{where} is {origin} already; nothing to do."
     out.line(done, "bold green" if result.changed else "green")
+    for path in result.discarded:
+        out.line(
+            f"  {path} was discarded: its bytes were from no release and no source that gives them again.", "yellow"
+        )
     out.line(f"  Their sha256 are in {_tree(result.lock)}.", "dim")
     _next(out, [("toto-patch apply --backup", "applies the profile graph-breaks")])
 
@@ -290,6 +323,7 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.ShowResult: _show,
     r.DiffResult: _diff,
     r.ApplyResult: _apply,
+    r.AdoptResult: _adopt,
     r.VerifyResult: _verify,
     r.StatusResult: _status,
     r.RevertResult: _revert,

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from toto_patcher import results as r
-from toto_patcher.errors import RefusedGroup, TotoPatchError
+from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError
 from toto_patcher.renderers import RENDERERS, render_error
-from toto_patcher.terminal import flush_or_silence, silence, surface
+from toto_patcher.terminal import block, flush_or_silence, shown, silence, surface
 
 SCHEMA = 1
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -58,12 +59,30 @@ def usage_failure(message: str, *, command: str, hint: str | None) -> r.ErrorRes
     return r.ErrorResult(command, 2, told, (told,))
 
 
-def interrupted(command: str) -> r.ErrorResult:
-    """Ctrl-C: transactions roll back or are finished by the next command, so the tree is whole."""
-    told = r.Failure(
-        "interrupted", "Interrupted; the tree is whole.", hint="`toto-patch status` shows where it stands."
-    )
-    return r.ErrorResult(command, INTERRUPTED, told, (told,))
+def interrupted(command: str, root: Path | None) -> r.ErrorResult:
+    """Ctrl-C: looks whether the tree is whole before it says so.
+
+    Args:
+        command: the command that was interrupted.
+        root: the tree as it was named on the command line.
+    """
+    from toto_patcher import roots
+    from toto_patcher.patching.transaction import mixed_files
+
+    code, kind, message = INTERRUPTED, "interrupted", "Interrupted; the tree is whole."
+    hint: str | None = "`toto-patch status` shows where it stands."
+    try:
+        mixed = mixed_files(roots.find(root))
+    except NoCheckoutError:
+        message, hint, mixed = "Interrupted; there is no tree.", None, ()
+    except TotoPatchError as error:
+        message, mixed = f"Interrupted; where the tree stands cannot be told: {error}", ()
+    if mixed:
+        code, kind = UnfinishedError.exit_code, UnfinishedError.kind
+        message = f"Interrupted in the middle; some of these files are old and some new: {', '.join(map(str, mixed))}"
+        hint = "`toto-patch recover` finishes or undoes the change."
+    told = r.Failure(kind, message, hint=hint)
+    return r.ErrorResult(command, code, told, (told,))
 
 
 def _told(error: TotoPatchError) -> r.Failure:
@@ -78,6 +97,7 @@ _NEXT = {
     "conflict": "`toto-patch list` shows which patches go together.",
     "unsafe-path": "Put a plain file or folder of its own in its place, then run it again.",
     "backup": "Restore `.toto-patch` from a copy, or put the originals back by hand.",
+    "unfinished": "`toto-patch recover` finishes or undoes it.",
     "io": "Repair the cause and run it again.",
     "locked": "Wait until the other process has finished, then run it again.",
 }
@@ -104,7 +124,7 @@ def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
     if as_json:
         _stream("stdout").write(to_json(result) + "\n")
         if isinstance(result, r.ErrorResult) and result.traceback and sys.stderr is not None:
-            sys.stderr.write(result.traceback)
+            block(surface(sys.stderr), result.traceback.rstrip())
     elif isinstance(result, r.ErrorResult):
         render_error(result, surface(_stream("stderr")))
     else:
@@ -189,7 +209,7 @@ def _line_by_line() -> Progress:
 
     def show(what: str, done: int, total: int) -> None:
         with suppress(OSError, ValueError, AttributeError):  # the work goes on where nobody can read of it
-            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {what}\n")
+            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {shown(what)}\n")
             sys.stderr.flush()
 
     return show
@@ -201,12 +221,12 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(task, description=shown(what), completed=done, total=total or None)
 
         yield update
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 FileState = Literal["pristine", "patched", "drifted", "missing"]
-Verdict = Literal["patched", "not-patched", "half-patched", "drifted", "outputs-differ", "unrecorded"]
+Verdict = Literal["patched", "outdated", "not-patched", "half-patched", "drifted", "outputs-differ", "unrecorded"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,24 @@ class ApplyResult(Result):
     git_commit: str | None = None
     ladder: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    taken_over: Mapping[str, str] = field(default_factory=dict)
+    """Files of the package that no patch touches and that changed since the last apply: path -> what became of them.
+    This apply records them as they are."""
+    shadows: tuple[str, ...] = ()
+    """What Python runs in place of patched sources, and why; to be removed by hand."""
+
+
+@dataclass(frozen=True)
+class AdoptResult(Result):
+    """What adopt recorded: whose bytes the tree holds, and where the originals were found."""
+
+    command: ClassVar[str] = "adopt"
+    root: str
+    profile: str | None
+    patches: tuple[str, ...]
+    files: tuple[ChangedFile, ...]
+    origin: str | None
+    written: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,8 @@ class FileStatus:
     patches: tuple[str, ...]
     backup: bool
     added: bool = False
+    line_endings: bool = False
+    """It has drifted, but in nothing but its line endings."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,8 @@ class VerifyResult(Result):
     checks: tuple[Check, ...]
     ladder: Mapping[str, Any] | None = None
     hint: str | None = None
+    written_by: str | None = None
+    """The version of toto-patch that wrote what is there."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +175,7 @@ class GitState:
     branch: str | None
     ignored: bool
     modified: tuple[str, ...]
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -165,6 +188,7 @@ class StatusResult(Result):
     profile: str | None
     patches: tuple[str, ...]
     applied_at: str | None
+    written_by: str | None
     release: str | None
     files: tuple[FileStatus, ...]
     pending: str | None
@@ -181,6 +205,8 @@ class RevertResult(Result):
     previous: tuple[str, ...]
     files: tuple[ChangedFile, ...]
     recovered: str | None = None
+    edited: Mapping[str, str] = field(default_factory=dict)
+    """Files of the package that no patch touches and that are not as they were at the apply; left as they are."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +223,7 @@ class RecoverResult(Result):
 
 @dataclass(frozen=True)
 class VendorResult(Result):
-    """What was laid into the vendor folder."""
+    """What was laid into the vendor folder; ``discarded`` are the files that --force gave up for good."""
 
     command: ClassVar[str] = "vendor"
     root: str
@@ -206,6 +232,7 @@ class VendorResult(Result):
     release: str | None
     files: int
     changed: bool
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,22 @@ Row = Sequence[tuple[str, str]]
 """Cells of a table: (text, style)."""
 
 
+def shown(text: str) -> str:
+    """Text as it may go to a terminal: control and other invisible characters are written as escapes.
+
+    File names, records and logs may come from a stranger. In them a line feed would forge a line of ours, an escape
+    sequence would command the terminal, and a bidirectional mark would show other text than there is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class Surface(Protocol):
     """What renderers write on. A style is a rich style name (``green``, ``bold``, ``dim``, empty)."""
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Writes one line."""
+        """Writes one line; a line feed in it is shown as an escape."""
 
     def table(self, rows: Sequence[Row]) -> None:
         """Writes rows with their columns aligned, indented by two spaces."""
@@ -46,12 +57,13 @@ class PlainSurface:
 
     def line(self, text: str = "", style: str = "") -> None:
         """See Surface."""
-        self._stream.write(text + "\n")
+        self._stream.write(shown(text) + "\n")
 
     def table(self, rows: Sequence[Row]) -> None:
         """See Surface."""
         if not rows:
             return
+        rows = _shown_rows(rows)
         widths = [max(len(row[i][0]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
         for row in rows:
             cells = (text.ljust(width) for (text, _), width in zip(row, widths, strict=False))
@@ -59,6 +71,10 @@ class PlainSurface:
 
     def diff(self, text: str) -> None:
         """See Surface."""
+        if self._stream.isatty():
+            for line in text.split("\n"):
+                self.line(line)
+            return
         self._stream.flush()
         binary = cast(TextIOWrapper, self._stream).buffer
         binary.write(text.encode("utf-8", errors="surrogateescape"))  # as it is in the files
@@ -77,12 +93,13 @@ class RichSurface:
 
     def line(self, text: str = "", style: str = "") -> None:
         """See Surface."""
-        self._console.print(text, style=style or None, markup=False)
+        self._console.print(shown(text), style=style or None, markup=False)
 
     def table(self, rows: Sequence[Row]) -> None:
         """See Surface."""
         from rich.text import Text
 
+        rows = _shown_rows(rows)
         widths = [max(len(row[i][0]) for row in rows if i < len(row)) for i in range(max(map(len, rows), default=0))]
         for row in rows:
             line = Text("  ")
@@ -96,6 +113,16 @@ class RichSurface:
         for line in text.splitlines():
             style = next((style for prefix, style in self._DIFF_STYLES if line.startswith(prefix)), "")
             self.line(line, style)
+
+
+def block(out: Surface, text: str, style: str = "") -> None:
+    """Writes text of several lines, each as one."""
+    for line in text.split("\n"):
+        out.line(line, style)
+
+
+def _shown_rows(rows: Sequence[Row]) -> list[Row]:
+    return [[(shown(text), style) for text, style in row] for row in rows]
 
 
 def tolerate_any_character(*streams: TextIO) -> None:

@@ -91,7 +91,10 @@ def test_commit_commits_exactly_the_changed_files(committed: Path, toto_patch: R
     assert done.returncode == 0, done.stdout
     head = git(committed, "rev-parse", "HEAD").strip()
     assert document(done)["git_commit"] == head
-    assert git(committed, "show", "--name-only", "--format=", "HEAD").split() == [ATTENTION, UTIL]
+    shown = git(committed, "show", "--name-only", "--format=", "HEAD").split()
+    record = [name for name in shown if name.startswith(".toto-patch/")]
+    assert [name for name in shown if name not in record] == [ATTENTION, UTIL]
+    assert {name.split("/")[1] for name in record} == {".gitattributes", ".gitignore", "backups", "state.json"}
     message = git(committed, "log", "-1", "--format=%B")
     assert "graph-breaks" in message and "kv-cache-tensor-index" in message and "toto-patch revert" in message
     assert "M toto/model/rope.py" in git(committed, "status", "--short")
@@ -101,7 +104,7 @@ def test_commit_commits_exactly_the_changed_files(committed: Path, toto_patch: R
 def test_commit_takes_tracked_files_that_a_pattern_ignores(committed: Path, toto_patch: Run) -> None:
     ignore(committed)
     assert toto_patch("apply", "--commit", "--root", committed).returncode == 0
-    assert git(committed, "show", "--name-only", "--format=", "HEAD").split() == [ATTENTION, UTIL]
+    assert git(committed, "show", "--name-only", "--format=", "HEAD", "--", "toto").split() == [ATTENTION, UTIL]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_a_commit_that_git_refuses_takes_the_patches_back(committed: Path, toto_
 
 
 @pytest.mark.parametrize("backup", ["--backup", "--no-backup"])
-def test_git_does_not_see_the_store(committed: Path, toto_patch: Run, backup: str) -> None:
+def test_a_commit_leaves_nothing_of_the_record_behind(committed: Path, toto_patch: Run, backup: str) -> None:
     before = snapshot(committed / "toto")
     assert toto_patch("apply", backup, "--commit", "--root", committed).returncode == 0
     assert (committed / ".toto-patch" / "state.json").is_file()
@@ -163,14 +166,14 @@ def test_what_somebody_lets_git_see_of_the_store_is_left_alone(committed: Path, 
     assert own.read_text() == "lock\n"
 
 
-@pytest.mark.parametrize("half", ["", "*"])
+@pytest.mark.parametrize("half", ["", "*", "*\n", "# Written by toto-pat"])
 def test_the_half_of_a_list_that_a_killed_command_left_is_made_whole(toto: Path, toto_patch: Run, half: str) -> None:
     before = snapshot(toto)
     own = toto / ".toto-patch" / ".gitignore"
     own.parent.mkdir()
     own.write_text(half)
     assert toto_patch("apply", "--root", toto).returncode == 0
-    assert own.read_text() == "*\n"
+    assert own.read_text().endswith("/backups/*.tmp\n")
     assert toto_patch("revert", "--root", toto).returncode == 0
     assert snapshot(toto) == before
 
@@ -243,6 +246,24 @@ def test_numerics_without_torch_say_what_to_install(patched: Path, monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
     done = invoke("verify-only", "--numerics", "--root", patched)
     assert done.exit_code == 2 and ".[runtime]" in done.output
+
+
+def test_vendor_force_names_what_it_discards_and_leaves_the_rest(
+    tmp_path: Path, toto_release: Any, toto_patch: Run
+) -> None:
+    assert toto_patch("--root", "third_party", "vendor", "--from-path", toto_release("0.1.4")).returncode == 0
+    root = tmp_path / "third_party"
+    for name in ("toto/mine.py", "ours/work.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("only copy\n")
+    command = ("--root", "third_party", "vendor", "--from-path", toto_release("0.2.0"))
+    refused = toto_patch(*command)
+    assert refused.returncode == 3 and "toto/mine.py (added)" in refused.stderr and "ours" not in refused.stderr
+    forced = toto_patch(*command, "--force", "--json")
+    assert document(forced)["discarded"] == ["toto/mine.py"]
+    assert (root / "ours/work.py").read_text() == "only copy\n" and not (root / "toto/mine.py").exists()
+    (root / "toto/mine.py").write_text("only copy\n")
+    assert "toto/mine.py was discarded" in toto_patch(*command, "--force").stdout
 
 
 def test_vendor_then_apply_then_revert_in_an_empty_folder(tmp_path: Path, toto_release: Any, toto_patch: Run) -> None:

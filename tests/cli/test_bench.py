@@ -14,6 +14,7 @@ from toto_patcher.benchmarking import Request
 from toto_patcher.command_line import bench as bench_options
 from toto_patcher.evidence import workloads
 from toto_patcher.patching import series
+from toto_patcher.supported import install_hint
 
 TINY = ("--device", "cpu", "--shape", "tiny", "--workload", "smoke", "--threads", 1, "--turns", 2, "--timed", 1)
 UNCOMPILED = (*TINY, "--baseline", "eager", "--mode", "eager")
@@ -102,7 +103,7 @@ def test_what_cannot_be_measured_is_a_usage_error_with_a_hint(
 def test_without_torch_it_says_what_to_install(toto: Path, toto_patch: Run, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
     done = toto_patch("bench", "--device", "cpu", "--root", toto, env={"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"})
-    assert done.returncode == 2 and "toto-patch[runtime]" in done.stderr
+    assert done.returncode == 2 and install_hint("runtime") in done.stderr
 
 
 def test_the_options_offer_what_there_is() -> None:

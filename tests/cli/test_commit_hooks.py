@@ -38,7 +38,7 @@ def test_a_hook_that_edits_and_fails_loses_nothing_and_is_told(committed: Path, 
 def test_a_hook_that_edits_and_fails_over_an_earlier_selection(committed: Path, toto_patch: Run) -> None:
     assert toto_patch("apply", "--patch", "kv-cache-tensor-index", "--root", committed).returncode == 0
     hook(committed, f"echo '# formatted' >> {UTIL}; exit 1")
-    done = toto_patch("apply", "--commit", "--root", committed)
+    done = toto_patch("apply", "--profile", "graph-breaks", "--commit", "--root", committed)
     assert done.returncode == 3 and f"patched and not committed: {ATTENTION}" in done.stderr
     states = {f["path"]: f["state"] for f in document(toto_patch("status", "--json", "--root", committed))["files"]}
     assert states == {UTIL: "drifted", ATTENTION: "patched"}
@@ -48,7 +48,7 @@ def test_a_hook_that_fails_over_an_earlier_selection_gives_that_back(committed: 
     assert toto_patch("apply", "--patch", "kv-cache-tensor-index", "--root", committed).returncode == 0
     before = {path: (committed / path).read_bytes() for path in (UTIL, ATTENTION)}
     hook(committed, "exit 1")
-    assert toto_patch("apply", "--commit", "--root", committed).returncode == 4
+    assert toto_patch("apply", "--profile", "graph-breaks", "--commit", "--root", committed).returncode == 4
     assert {path: (committed / path).read_bytes() for path in (UTIL, ATTENTION)} == before
     found = document(toto_patch("verify-only", "--json", "--root", committed))
     assert (found["verdict"], found["patches"]) == ("patched", ["kv-cache-tensor-index"])

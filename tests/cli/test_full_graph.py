@@ -18,6 +18,7 @@ FOLDER = "toto/inference/static_decoder"
 NAMES = sorted(path.name for path in (REPOSITORY / "patches/static_decoder/static_decoder").glob("*.py"))
 ADDED = [f"{FOLDER}/{name}" for name in NAMES]
 FULL = ("--profile", "full-graph")
+GRAPH_BREAKS = ("--profile", "graph-breaks")
 
 
 @pytest.fixture
@@ -78,7 +79,8 @@ def test_from_one_profile_to_the_other_and_back_in_one_transaction_each(toto: Pa
         **dict.fromkeys(ADDED, "added"),
     }
     assert toto_patch("verify-only", "--root", toto).returncode == 0
-    back = document(toto_patch("apply", "--root", toto, "--json"))
+    assert document(toto_patch("apply", "--root", toto, "--json"))["written"] is False  # what is in force stays
+    back = document(toto_patch("apply", *GRAPH_BREAKS, "--root", toto, "--json"))
     assert {file["path"]: file["change"] for file in back["files"] if file["change"] != "modified"} == dict.fromkeys(
         ADDED, "removed"
     )
@@ -119,8 +121,10 @@ def test_stale_bytecode_and_the_folder_go_with_the_files(full: Path, toto_patch:
 
 def test_what_somebody_put_into_the_folder_stays(full: Path, toto_patch: Run) -> None:
     (full / FOLDER / "notes.txt").write_text("mine\n")
-    assert toto_patch("verify-only", "--root", full).returncode == 0
+    done = toto_patch("verify-only", "--root", full)
+    assert done.returncode == 3 and f"{FOLDER}/notes.txt: added since the apply" in done.stdout
     assert toto_patch("apply", *FULL, "--root", full).returncode == 0
+    assert toto_patch("verify-only", "--root", full).returncode == 0
     assert toto_patch("revert", "--root", full).returncode == 0
     assert [path.name for path in (full / FOLDER).iterdir()] == ["notes.txt"]
     done = toto_patch("apply", *FULL, "--root", full)
@@ -177,10 +181,11 @@ def test_commands_that_look_write_nothing(toto: Path, toto_patch: Run) -> None:
 def test_commit_commits_added_and_removed_files(committed: Path, toto_patch: Run) -> None:
     done = toto_patch("apply", *FULL, "--commit", "--root", committed)
     assert done.returncode == 0, done.stderr
-    shown = git(committed, "show", "--name-status", "--format=", "HEAD").splitlines()
+    shown = git(committed, "show", "--name-status", "--format=", "HEAD", "--", "toto").splitlines()
     assert shown == [f"M\t{FORECASTER}", *(f"A\t{name}" for name in ADDED), f"M\t{MODEL}"]
-    done = toto_patch("apply", "--commit", "--root", committed)
+    done = toto_patch("apply", *GRAPH_BREAKS, "--commit", "--root", committed)
     assert done.returncode == 0, done.stderr
+    assert not git(committed, "status", "--short", "--untracked-files=all")
     shown = git(committed, "show", "--name-status", "--no-renames", "--format=", "HEAD").splitlines()
     assert [line for line in shown if line.startswith("D")] == [f"D\t{name}" for name in ADDED]
     assert not git(committed, "status", "--short", "--", "toto")
@@ -188,9 +193,9 @@ def test_commit_commits_added_and_removed_files(committed: Path, toto_patch: Run
 
 def test_commit_after_an_apply_that_was_not_committed(committed: Path, toto_patch: Run) -> None:
     assert toto_patch("apply", *FULL, "--root", committed).returncode == 0
-    done = toto_patch("apply", "--commit", "--root", committed)
+    done = toto_patch("apply", *GRAPH_BREAKS, "--commit", "--root", committed)
     assert done.returncode == 0, done.stderr
-    assert git(committed, "show", "--name-only", "--format=", "HEAD").split() == [ATTENTION, UTIL]
+    assert git(committed, "show", "--name-only", "--format=", "HEAD", "--", "toto").split() == [ATTENTION, UTIL]
     assert not git(committed, "status", "--short", "--", "toto")
 
 
@@ -306,7 +311,7 @@ def test_killed_in_the_middle_it_is_whole_after_the_next_command(
     if before != "none":
         assert toto_patch("apply", "--profile", before, "--root", toto).returncode == 0
     started = source_files(toto)
-    arguments = ("apply", *(FULL if before != "full-graph" else ()))
+    arguments = ("apply", *(FULL if before != "full-graph" else GRAPH_BREAKS))
     assert kill(toto, call, number, *arguments) != 0
     assert toto_patch("status", "--root", toto).returncode in (0, 1, 3)
     assert toto_patch("recover", "--root", toto).returncode == 0

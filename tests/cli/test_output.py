@@ -251,3 +251,16 @@ def test_shell_completion_is_there(shell: str) -> None:
         complete_var="_TOTO_PATCH_COMPLETE",
     )
     assert done.exit_code == 0 and "_TOTO_PATCH_COMPLETE" in done.output
+
+
+def test_progress_and_tracebacks_escape_what_comes_from_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    from toto_patcher import report
+
+    hostile = "a\x1b]0;pwned\x07\n\u202eb [red]x[/red]"
+    with report.progress(enabled=True, lines=True) as step:
+        step(hostile, 1, 2)
+    for as_json in (False, True):
+        report.emit(report.failure(ValueError(hostile), command="status", verbose=True), as_json=as_json)
+    told = capsys.readouterr()
+    assert "\\x1b]0;pwned\\x07" in told.err and not {"\x1b", "\x07", "\u202e"} & set(told.err)
+    assert not {"\x1b", "\x07"} & set(told.out)

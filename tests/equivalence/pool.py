@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,24 +83,34 @@ def sweep(
     processes: int = 2,
     what: Sweep = Sweep(),
 ) -> dict[str, LadderReport]:
-    """The quick report of every tree; those named in ``compiled`` run compiled only."""
-    reference = Child([_original(folder, original, what)], folder, print)
-    names = list(trees)
-    shares: list[Sequence[str]] = [names[start::processes] for start in range(processes)]
-    children = []
-    for number, share in enumerate(shares):
+    """The quick report of every tree; those named in ``compiled`` run compiled only, each in a process of its own."""
+    alone = [[name] for name in trees if name in compiled]  # a process compiles for one tree only
+    together = [name for name in trees if name not in compiled]
+    shares = [share for start in range(processes) if (share := together[start::processes])]
+
+    def run(number: int, jobs: Sequence[Job]) -> list[Outcome]:
         home = folder / f"process-{number}"
         home.mkdir()
-        jobs = [_faulty(folder, name, trees[name], name in compiled, what) for name in share]
-        children.append(Child(jobs, home, print))
-    try:
-        (first,) = reference.wait()
-        found: dict[str, Outcome] = {}
-        for share, child in zip(shares, children, strict=True):
-            found |= dict(zip(share, child.wait(), strict=True))
-    finally:
-        for child in (reference, *children):
+        child = Child(jobs, home, print)
+        try:
+            return child.wait()
+        finally:
             child.stop()
+
+    with ThreadPoolExecutor(processes + 1) as pool:
+        reference = pool.submit(run, 0, [_original(folder, original, what)])
+        asked_of = {
+            pool.submit(
+                run, number, [_faulty(folder, name, trees[name], name in compiled, what) for name in names]
+            ): names
+            for number, names in enumerate([*alone, *shares], 1)
+        }
+        (first,) = reference.result()
+        found = {
+            name: outcome
+            for future, names in asked_of.items()
+            for name, outcome in zip(names, future.result(), strict=True)
+        }
     reports = {}
     for name, tree in trees.items():
         role = verdicts.COMPILED if name in compiled else verdicts.PATCHED

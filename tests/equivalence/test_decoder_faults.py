@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def _sweep(trees: Pair, folder: Path) -> dict[str, LadderReport]:
 def test_fault_is_caught_by_name(reports: dict[str, LadderReport], fault: Fault) -> None:
     failed = [check.name for check in reports[fault.name].failures]
     assert any(name.startswith(f"{fault.caught_by}/") for name in failed), failed
+
+
+@pytest.mark.parametrize("name", [fault.name for fault in DECODER_FAULTS if fault.caught_by == "recompilations"])
+def test_a_fault_of_compilations_alone_changes_nothing_else(reports: dict[str, LadderReport], name: str) -> None:
+    """What is caught since torch stopped with an error would be caught without the fault too."""
+    assert {check.name.split("/")[0] for check in reports[name].failures} == {"recompilations"}
+
+
+@pytest.mark.parametrize("name", ["length-off-by-one-when-compiled", "sampler-too-wide-when-compiled"])
+def test_a_fault_of_compiled_code_is_told_by_its_numbers(reports: dict[str, LadderReport], name: str) -> None:
+    assert all(math.isfinite(check.worst_error) for check in reports[name].failures), reports[name].failures
 
 
 @pytest.mark.parametrize("name", [RIGHT, RIGHT_COMPILED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,3 +113,50 @@ def test_a_real_checkpoint_folder_is_loaded(pair: Callable[[str], Pair], tmp_pat
     assert report.passed, report.failures
     assert any(check.name == "teacher-forced/checkpoint/float32" for check in report.checks)
     assert made.facts["checkpoint"] == models.checkpoint_fingerprints(checkpoint)
+
+
+def _compiling(root: Path, folder: Path, case: str, name: str) -> Job:
+    out = folder / name
+    out.mkdir(parents=True)
+    return Job(root=str(root), out=str(out), shape="tiny", compiled=[case], backend="eager")
+
+
+@pytest.mark.parametrize("profile", ["graph-breaks", "full-graph"])
+def test_a_tree_is_compiled_in_one_process_for_one_model_after_the_other(
+    profile: str, pair: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """As the ladder does for the shapes. Torch keeps the modules of the first import, by their names."""
+    case = "decoder-compiled" if profile == "full-graph" else "compiled-single"
+    jobs = [_compiling(pair("0.2.0", profile)[1], tmp_path, case, name) for name in ("first", "second")]
+    first, second = Child(jobs, tmp_path, lambda line: None).wait()
+    assert first.failure == second.failure == ""
+    assert (first.facts["errors"], second.facts["errors"]) == ({}, {})
+    for outcome in (first, second):
+        counts = outcome.facts["compiler"][case]
+        assert (counts["graphs"] > 0, counts["recompilations"], counts["limit_hits"]) == (True, 0, 0)
+
+
+def test_a_process_compiles_for_one_tree_only(pair: Callable[..., Pair], tmp_path: Path) -> None:
+    original, patched = pair("0.2.0")
+    jobs = [_compiling(root, tmp_path, "compiled-single", name) for root, name in ((patched, "a"), (original, "b"))]
+    first, second = Child(jobs, tmp_path, lambda line: None).wait()
+    assert first.failure == "" and "compiles for one tree only" in second.failure
+
+
+def test_what_is_compiled_is_counted_also_where_the_compiler_gives_up(
+    pair: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """A forecast after the warm-up that torch refuses to compile was a stall, and is not without recompilations."""
+    tree = copy_model(pair("0.2.0", "full-graph")[1], tmp_path / "tree")
+    decoding = tree / "toto" / "inference" / "static_decoder" / "decoding.py"
+    text = decoding.read_text()
+    before = "answer = self._decode("
+    planted = (
+        "self.calls = [*getattr(self, 'calls', ()), 0]; "
+        "len(self.calls) < 3 or torch.compile(lambda x: x.tolist() and breakpoint(), fullgraph=True)(torch.zeros(3))"
+    )
+    assert before in text
+    decoding.write_text(re.sub(rf"(?m)^( +)(?=.*{re.escape(before)})", rf"\1{planted}\n\1", text))
+    outcome = run(tree, tmp_path / "run", compiled=["decoder-compiled"], backend="eager")
+    assert list(outcome.facts["errors"]) == ["compiled|decoder-compiled"]
+    assert outcome.facts["compiler"]["decoder-compiled"]["recompilations"] > 0

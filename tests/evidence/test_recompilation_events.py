@@ -75,11 +75,27 @@ def test_every_known_reason_is_found_in_the_trace(compiled: Path) -> None:
     assert all(one.seconds is not None for one in groups if one.kind == "recompilation")
 
 
+ESC = "\033"
+
+
+def words_alone(line: str) -> str:
+    return line.partition("[__recompiles] ")[2] or line.partition("[__graph_breaks] ")[2] or line
+
+
 PREFIXES: dict[str, Callable[[str], str]] = {
     "as it is": lambda line: line,
     "distributed": lambda line: f"[rank3]:{line}" if line[:1] in "VIW" and "] " in line else line,
-    "plain": lambda line: line.partition("[__recompiles] ")[2] or line.partition("[__graph_breaks] ")[2] or line,
+    "plain": words_alone,
     "CRLF": lambda line: line + "\r",
+    "coloured line": lambda line: f"{ESC}[33m{line}{ESC}[0m",
+    "coloured words": lambda line: line.replace("[", f"{ESC}[1;38:5:208m[").replace(" ", f" {ESC}[K{ESC}(B"),
+    "links and titles": lambda line: f"{ESC}]8;;file:///a b{ESC}\\{line}{ESC}]8;;{ESC}\\{ESC}]0;title\a",
+    "8-bit controls": lambda line: f"\x9b33m{line}\x9b0m",
+    "compose": lambda line: f"{ESC}[36mweb-1  | {ESC}[0m{line}",
+    "compose, plain": lambda line: f"web-1  | {words_alone(line)}",
+    "compose, distributed": lambda line: f"web-1  | [rank3]:{line}" if line[:1] in "VIW" else f"web-1  | {line}",
+    "kubectl": lambda line: f"[pod/web-1/app] 2026-01-05T10:11:12.{abs(hash(line)) % 10**9:09}Z {line}",
+    "journal": lambda line: f"Jan 05 10:11:{abs(hash(line)) % 60:02} host python[77]: {line}",
 }
 
 
@@ -226,6 +242,20 @@ def test_mixed_lines_of_two_ranks_are_told_apart_and_those_of_the_program_are_le
     ]
     events = compile_text.read(mixed).events
     assert [(event.function, event.text) for event in events] == [("f0", "n == 2"), ("f1", "n == 3")]
+
+
+def test_mixed_lines_of_two_containers_are_told_apart() -> None:
+    def lines(container: int) -> list[str]:
+        prefix = f"{ESC}[36mweb-{container}  | {ESC}[0mV0105 10:11:12.00000{container} 7 torch/_dynamo/guards.py:5396] "
+        return [
+            f"{prefix}[0/1] [__recompiles] Recompiling function f{container} in /srv/app/model.py:40",
+            f"{prefix}[0/1] [__recompiles]     triggered by the following guard failure(s):",
+            f"{prefix}[0/1] [__recompiles]     - 0/0: n == {container}",
+        ]
+
+    mixed = [line for pair in zip(lines(2), lines(3), strict=True) for line in pair]
+    events = compile_text.read(mixed).events
+    assert [(event.function, event.text) for event in events] == [("f2", "n == 2"), ("f3", "n == 3")]
 
 
 @pytest.mark.parametrize("guard", ["___check_the_moon(L['x'])", "Unable to find recompilation reasons", ""])

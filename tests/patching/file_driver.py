@@ -26,6 +26,10 @@ from toto_patcher.patching import state as _preloaded  # noqa: F401
 from toto_patcher.patching.change import Plan
 from toto_patcher.patching.files import renames
 from toto_patcher.patching.store import Store
+from toto_patcher.patching.vendor import vendor_path
+from toto_patcher.patching.vendoring import releases
+
+releases.pinned_releases()  # read once, before anything is traced
 
 PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)
 
@@ -33,6 +37,9 @@ PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)
 def operate(request: dict[str, Any], plan: Plan | None) -> str:
     """Does what is asked in the child and returns a line about it."""
     root, action = Path(request["root"]), request["action"]
+    if action.startswith("vendor-"):
+        source = root.parent / ("from-old" if action == "vendor-old" else "from-new")
+        return "changed" if vendor_path(source, root, force=action == "vendor-force").changed else "unchanged"
     if action == "recover":
         return transaction.recover(root).action
     if action == "revert":
@@ -49,7 +56,7 @@ def operate(request: dict[str, Any], plan: Plan | None) -> str:
         Store(root).pristine_sources(state)
         return "read"
     assert plan is not None
-    transaction.commit(plan, backup=True)
+    transaction.commit(plan, backup=True, adopted=action == "adopt")
     return "done"
 
 
@@ -63,7 +70,8 @@ def child(request: dict[str, Any], answer: mmap.mmap) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
     if request.get("exchange") is False:
         renames.rename_at = lambda *arguments: False  # as on a file system that cannot exchange two names
-    plan = plan_for(Path(request["root"]), request["action"]) if request["action"] in SELECTIONS else None
+    selection = "first" if request["action"] == "adopt" else request["action"]
+    plan = plan_for(Path(request["root"]), selection) if selection in SELECTIONS else None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANY, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)

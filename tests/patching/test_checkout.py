@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -80,3 +81,27 @@ def test_the_lock_files_of_editors_are_no_sources(tmp_path: Path) -> None:
     (tmp_path / ".#util.py").symlink_to("somebody@somewhere")
     (tmp_path / "gone.py").symlink_to("nowhere.py")
     assert Checkout.open(tmp_path).sources == ()
+
+
+@pytest.mark.parametrize(
+    "filler",
+    ["\n", "\r\n", "\r", " \n", "\t", "\f\n", "class \n", "class\tKVCach\n", "\n class "],
+    ids=repr,
+)
+def test_the_search_for_a_class_is_linear(filler: str, tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        write(tmp_path, "long.py", "# KVCache\n" + filler * count)
+        tree = Checkout.open(tmp_path)
+        begin = time.perf_counter()
+        assert tree.definitions("KVCache") == []
+        return time.perf_counter() - begin
+
+    assert seconds(40_000) < 40 * seconds(4_000) + 1  # ten times as long, or a hundred times where it is quadratic
+
+
+@pytest.mark.parametrize(
+    "before", ["", "\n", " \f\n", "\n\n\t\n", "x = 1\n\f", "if 1:\n \t\f", "#\r", "\\\n"], ids=repr
+)
+def test_white_space_before_a_class_hides_it_from_nobody(before: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(f"{before}class \t KVCache: ...\n".encode())
+    assert len(Checkout.open(tmp_path).definitions("KVCache")) == 1

@@ -5,12 +5,13 @@ Faults are real: strace kills or fails calls. The tests need strace and fail wit
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from file_trees import SELECTIONS, snapshot
+from file_trees import SELECTIONS, snapshot, sources, sources_on_disk
 from promise_checks import STEPS, assert_each_file_is_whole, assert_reverts_to, lay, selection_in_force
 from traced import CALLS, Driver
 
@@ -84,13 +85,21 @@ def crashed(driver: Driver, root: Path, kind: str) -> tuple[str, str]:
     elif kind == "while taking back":
         # The disk fails at the third move for good, so the roll-back cannot finish either.
         ending = driver.inject(after, root, "renameat2", "error=EIO", "3+")
-        assert ending.status == 4 and "recover" in ending.line, ending
+        assert ending.status == 6 and "recover" in ending.line and "mixed" in ending.line, ending
     elif kind == "while clearing up":
         driver.inject(after, root, "unlinkat", "signal=SIGKILL", "5")
     elif kind == "while preparing":
         driver.inject(after, root, "write", "signal=SIGKILL", "4")
     assert transaction.pending(root) is not None
     return before, after
+
+
+def standing(root: Path) -> str:
+    """The selection that sources and record agree on; anything else is mixed."""
+    found = {name: data for name, data in sources_on_disk(root).items() if ".toto-patch-" not in name}
+    record = root / ".toto-patch" / "state.json"
+    selection = json.loads(record.read_bytes())["patches"][0] if record.exists() else "none"
+    return selection if found == sources(selection) else "mixed"
 
 
 CRASHES = {
@@ -122,6 +131,38 @@ def test_promise_03_recovery_survives_being_killed_at_any_call(
         assert selection_in_force(root) == CRASHES[kind], number
         assert transaction.recover(root).action == "nothing"
         if not ending.killed:
+            break
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "flock"])
+@pytest.mark.parametrize("kind", CRASHES)
+def test_promise_03_and_04_an_error_at_any_call_of_recovery_is_told_as_it_is_and_the_next_one_ends_it(
+    driver: Driver, root: Path, kind: str, call: str
+) -> None:
+    before, after = crashed(driver, root, kind)
+    crash, log = root.with_name("crash"), root.with_name("log")
+    shutil.copytree(root, crash, symlinks=True)
+    number = 0
+    while True:
+        number += 1
+        shutil.rmtree(root)
+        shutil.copytree(crash, root, symlinks=True)
+        options = ("-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={number}")
+        ending = driver.run("recover", root, *options, log=log)
+        assert ending.status in (0, 4, 6), (number, ending)
+        if ending.status:
+            assert "EIO: Input/output error" in ending.line, (number, ending)
+        assert_each_file_is_whole(root, before, after)
+        if ending.status == 6:
+            assert (standing(root) in (before, after)) == ("mixed" not in ending.line), (number, ending)
+            assert "every file is changed as asked" not in ending.line or standing(root) == after, (number, ending)
+        elif ending.status == 4:  # recovery did not begin, or it ended with every file as it was
+            whole = before if "every file is as it was" in ending.line else standing(crash)
+            assert standing(root) == whole, (number, ending)
+        transaction.recover(root)
+        assert selection_in_force(root) in (before, after), number
+        if "(INJECTED)" not in log.read_text():
+            assert ending.status == 0 and selection_in_force(root) == CRASHES[kind], ending
             break
 
 
@@ -204,4 +245,5 @@ def test_an_interrupt_at_any_moment_leaves_the_tree_whole(driver: Driver, root: 
         assert selection_in_force(root) in (before, after), "no recovery is needed"
         if "SIGINT" not in log.read_text():
             break
-    assert interrupted > 1
+    # adopt moves nothing but the state into place
+    assert interrupted > ((action, call) != ("adopt", "renameat2"))

@@ -17,7 +17,8 @@ from toto_patcher.errors import BackupError, StorageError, UnsafePathError
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.files.layout import STATE
-from toto_patcher.patching.state import Journal, State, check_relative, from_bytes, to_bytes
+from toto_patcher.patching.record_rules import check_relative
+from toto_patcher.patching.state import Journal, State, from_bytes, to_bytes
 from toto_patcher.patching.store import Store
 
 NOW = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
@@ -40,7 +41,7 @@ def test_an_unpatched_checkout_has_no_state(root: Path) -> None:
 def test_the_state_says_what_is_in_force(patched: Path) -> None:
     state = Store(patched).state()
     assert state is not None
-    assert (state.schema_version, state.created) == (1, "2026-01-02T03:04:05+00:00")
+    assert (state.schema_version, state.created) == (2, "2026-01-02T03:04:05+00:00")
     assert (state.release, state.git_commit) == ("0.2.0", "c0ffee")
     assert (state.patches, state.profile, state.folders) == (("first",), "profile-first", ("toto/extra",))
     added, attention, util = state.files
@@ -112,7 +113,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byte
         (lambda data: b"[" * 100_000, "not JSON"),
         (lambda data: b"[]", "is damaged"),
         (lambda data: b"null", "is damaged"),
-        (edited(lambda state: state.update(schema_version=2)), "schema version 2, this toto-patch knows version 1"),
+        (edited(lambda state: state.update(schema_version=3)), "schema version 3, this toto-patch knows version 2"),
         (edited(lambda state: state.update(schema_version="1")), "schema_version"),
         (edited(lambda state: state.update(schema_version=True)), "schema_version"),
         (edited(lambda state: state.pop("schema_version")), "schema_version"),
@@ -129,6 +130,31 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byte
         (edited(lambda state: state["files"][0].update(path="toto/../../x")), "leaves the root"),
         (edited(lambda state: state["files"][0].update(path=".toto-patch/lock")), "for itself"),
         (edited(lambda state: state["files"][0].update(path="a\0b")), "plain relative path"),
+        (edited(lambda state: state["files"][0].update(path="x/" * 400 + "a.py")), "longer than any path"),
+        (edited(lambda state: state["files"][0].update(path="x" * 100_000 + ".py")), "longer than any path"),
+        (edited(lambda state: state["files"][0].update(path=".git/hooks/post-checkout")), "hidden"),
+        (edited(lambda state: state["files"][0].update(path="toto/.GIT/config.py")), "hidden"),
+        (edited(lambda state: state["files"][0].update(path="toto/__pycache__/a.py")), "no source of the package"),
+        (edited(lambda state: state["files"][0].update(path="toto/model/util.so")), "no source file"),
+        (edited(lambda state: state["files"][0].update(path="Makefile")), "no Python source"),
+        (edited(lambda state: state["files"][0].update(path="a\nb.py")), "no terminal shows"),
+        (edited(lambda state: state["files"][0].update(path="a\u202eb.py")), "no terminal shows"),
+        (edited(lambda state: state["files"][0].update(path="\ud800.py")), "not valid UTF-8"),
+        (edited(lambda state: state["files"][0].update(mode=0o4755)), "mode"),
+        (edited(lambda state: state["files"][0].update(patches=["../x"])), "id of a patch"),
+        (edited(lambda state: state.update(patches=["a", "a"])), "listed twice"),
+        (edited(lambda state: state.update(profile="graph-breaks\x1b[2J")), "profile"),
+        (edited(lambda state: state.update(profile="a\n  ok  outputs  proved equal")), "profile"),
+        (edited(lambda state: state.update(release="\ud800")), "release"),
+        (edited(lambda state: state.update(tool_version=None)), "tool_version"),
+        (edited(lambda state: state.update(created="yesterday")), "created"),
+        (edited(lambda state: state.update(git_commit="--output=stolen")), "git_commit"),
+        (edited(lambda state: state.update(git_commit="HEAD:")), "git_commit"),
+        (edited(lambda state: state.update(folders=["toto/.hidden"])), "hidden"),
+        (edited(lambda state: state.update(package={".git/config": "0" * 64})), "hidden"),
+        (edited(lambda state: state.update(package={"toto/a.py": None})), "package"),
+        (edited(lambda state: state.update(package=[])), "package"),
+        (lambda data: data.replace(b'"files"', b'"created": "", "files"', 1), "stands twice"),
         (edited(lambda state: state.update(folders=[".."])), "leaves the root"),
         (edited(lambda state: state["files"][1].update(pristine="../../x")), "pristine"),
         (edited(lambda state: state["files"][1].update(pristine="F" * 64)), "pristine"),

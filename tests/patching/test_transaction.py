@@ -111,7 +111,7 @@ def test_extended_attributes_survive(root: Path) -> None:
     assert os.getxattr(path, "user.origin") == b"mirror"
 
 
-@pytest.mark.parametrize("name", ["é.py", "中文.py", "e\u0301.py", "-rf.py", "a b\n.py", "n" * 255])
+@pytest.mark.parametrize("name", ["é.py", "中文.py", "e\u0301.py", "-rf.py", "a b.py", "n" * 252 + ".py"])
 def test_any_file_name_can_be_patched_and_reverted(root: Path, name: str) -> None:
     (root / name).write_bytes(b"old")
     before = snapshot(root)
@@ -121,6 +121,16 @@ def test_any_file_name_can_be_patched_and_reverted(root: Path, name: str) -> Non
     assert (root / name).read_bytes() == b"new"
     transaction.commit(restore.plan_revert(root, state), backup=True)
     assert snapshot(root) == before
+
+
+@pytest.mark.parametrize("name", ["a\nb.py", "a\x1b[2Jb.py", "a\u202eb.py", ".hidden.py", "__pycache__/a.py"])
+def test_a_name_that_no_source_of_a_package_has_is_refused(root: Path, name: str) -> None:
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(b"old")
+    before = snapshot(root)
+    with pytest.raises(UnsafePathError) as caught:
+        transaction.commit(Plan(root, (FileChange(PurePosixPath(name), b"old", b"old", b"new"),), ("p",)), backup=True)
+    assert str(caught.value).isprintable() and snapshot(root) == before
 
 
 def test_a_name_that_is_not_utf8_is_refused_in_words_that_can_be_printed(root: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from toto_patcher.errors import DriftError, LockedError, RefusedError, UnsafePathError, UsageError
-from toto_patcher.patching import vendor
+from toto_patcher.errors import DriftError, LockedError, RefusedError, StorageError, UnsafePathError, UsageError
+from toto_patcher.patching import git_program, vendor
 from toto_patcher.patching.vendor import vendor_git, vendor_path, vendor_release
-from toto_patcher.patching.vendoring import releases, vendor_lock, vendor_tree
+from toto_patcher.patching.vendoring import releases, vendor_lock
 from toto_patcher.patching.vendoring.releases import pinned_release
 
 VERSIONS = ("0.1.3", "0.1.4", "0.2.0")
@@ -217,25 +219,34 @@ def test_a_destination_that_is_no_folder_is_refused(dest: Path, tmp_path: Path, 
     assert list((tmp_path / "other").iterdir()) == []
 
 
-def test_a_lock_inside_the_tree_is_refused(dest: Path) -> None:
-    with pytest.raises(UsageError):
-        vendor_release("0.2.0", dest, dest / "lock.toml")
-    assert not dest.exists()
-
-
-def test_the_folder_one_stands_in_is_not_swapped_away(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_may_stand_in_the_tree_that_is_replaced(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vendor_release("0.2.0", dest)
     monkeypatch.chdir(dest / "toto")
-    with pytest.raises(UsageError, match="current folder"):
-        vendor_release("0.1.3", dest)
+    assert vendor_release("0.1.3", dest).changed
+    assert Path.cwd() == dest / "toto" and Path("model/util.py").exists()
+
+
+@contextmanager
+def another_writer(root: Path) -> Iterator[None]:
+    """Another process that holds the lock of a checkout."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom toto_patcher.patching import transaction\n"
+        "with transaction.exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield
+        process.communicate()
 
 
 def test_two_runs_at_once_are_refused_with_exit_4(dest: Path) -> None:
     vendor_release("0.2.0", dest)
     before = snapshot(dest.parent)
-    with vendor_tree.exclusive(dest, dest.parent / "toto.lock.toml"), pytest.raises(LockedError) as caught:
-        vendor_release("0.1.3", dest)
-    assert caught.value.exit_code == 4
+    with another_writer(dest):
+        with pytest.raises(LockedError) as caught:
+            vendor_release("0.1.3", dest)
+        assert caught.value.exit_code == 4
     assert snapshot(dest.parent) == before
 
 
@@ -275,14 +286,14 @@ def test_git_refuses_an_unknown_or_dangerous_revision(repository: Path, dest: Pa
 
 
 def test_git_that_cannot_be_cloned_is_exit_4(dest: Path, tmp_path: Path) -> None:
-    with pytest.raises(vendor.StorageError, match="cannot clone") as caught:
+    with pytest.raises(StorageError, match="cannot clone") as caught:
         vendor_git(str(tmp_path / "nothing"), "main", dest)
     assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("url", ["ext::sh -c touch% pwned", "--upload-pack=x"])
 def test_git_runs_no_command_hidden_in_an_address(url: str, dest: Path, tmp_path: Path) -> None:
-    with pytest.raises((UsageError, vendor.StorageError)):
+    with pytest.raises((UsageError, StorageError)):
         vendor_git(url, "main", dest)
     assert not list(tmp_path.rglob("pwned"))
 
@@ -293,6 +304,67 @@ def test_git_refuses_a_symbolic_link_in_the_package(repository: Path, dest: Path
     git(repository, "commit", "-q", "-m", "link")
     with pytest.raises(UnsafePathError, match=r"toto/link\.py"):
         vendor_git(str(repository), "main", dest)
+
+
+def commit_with(repository: Path, name: bytes, kind: str = "100644") -> None:
+    """A branch ``evil`` whose package holds one more entry, which git's own commands would not make."""
+
+    def run(*command: str, given: bytes = b"") -> bytes:
+        return subprocess.run(["git", *command], cwd=repository, input=given, capture_output=True, check=True).stdout
+
+    blob = run("hash-object", "-w", "--stdin", given=b"x").decode().strip()
+    inner = run("mktree", given=f"100644 blob {blob}\tconfig\n".encode()).decode().strip()
+    entry = kind.encode() + b" " + name + b"\0" + bytes.fromhex(inner if kind == "40000" else blob)
+    package = run("cat-file", "tree", "HEAD:toto") + entry
+    tree = run("hash-object", "-t", "tree", "-w", "--stdin", "--literally", given=package).decode().strip()
+    top = run("mktree", given=f"040000 tree {tree}\ttoto\n".encode()).decode().strip()
+    commit = git(repository, "commit-tree", "-m", "evil", top)
+    git(repository, "update-ref", "refs/heads/evil", commit)
+
+
+@pytest.mark.parametrize("kind", ["100644", "40000"], ids=["file", "folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b".git", b".GIT", b"git~1", b"GIT~1", b".git.", b".git ", b".git . ", b".git::$INDEX_ALLOCATION"),
+        *(".g\u200cit".encode(), "\ufeff.git".encode(), b".hidden", b".gitmodules", b".pth"),
+        *(b"a\nb.py", b"a\x1b[2J.py", b"a\x7f.py", "a\u202e.py".encode(), b"a\xff.py", b"a\\b.py"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("checked", [True, False], ids=["by git too", "by us alone"])
+def test_git_writes_only_names_that_a_package_has(
+    name: bytes, kind: str, checked: bool, repository: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not checked:
+        monkeypatch.setattr(git_program, "_CHECKED", ())
+    commit_with(repository, name, kind)
+    with pytest.raises(RefusedError) as refusal:
+        vendor_git(str(repository), "evil", dest)
+    assert checked or repr(name.decode(errors="surrogateescape"))[1:-1] in refusal.value.message
+    assert not dest.exists()
+
+
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
+def test_git_of_a_surrounding_hook_is_not_asked(
+    variable: str, repository: Path, dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "other"))
+    assert vendor_git(str(repository), "next", dest).changed
+    assert not (tmp_path / "other").exists()
+
+
+def test_git_takes_a_folder_by_its_relative_name(repository: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository.parent)
+    assert vendor_git(repository.name, "next", dest).changed
+
+
+def test_git_that_does_not_trust_the_owner_is_a_refusal(
+    repository: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(RefusedError, match="dubious ownership"):
+        vendor_git(str(repository), "next", dest)
 
 
 def test_git_finds_a_package_that_lies_deeper(repository: Path, dest: Path) -> None:

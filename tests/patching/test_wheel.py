@@ -104,3 +104,43 @@ def test_a_damaged_entry_is_refused() -> None:
     data = make_wheel({"toto/a.py": b"unmistakable"})
     with pytest.raises(RefusedError, match="damaged wheel"):
         read_wheel(data.replace(b"unmistakable", b"unmistakeable"[:12], 1), "w.whl")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["toto/.git/config", "toto/a\x1b[31m.py", "toto/a\nb.py", "toto/__pycache__/a.pyc", "toto/A.PY", "toto/a.py/b.py"],
+)
+def test_an_entry_that_is_no_plain_file_of_a_package_refuses_the_whole_wheel(name: str) -> None:
+    with pytest.raises(UnsafePathError):
+        read_wheel(make_wheel({"toto/a.py": b"", name: b"evil"}), "w.whl")
+
+
+def test_a_licence_that_occurs_in_both_its_places_is_refused() -> None:
+    with pytest.raises(UnsafePathError, match="twice"):
+        read_wheel(make_wheel({f"{INFO}/LICENSE": b"1", f"{INFO}/licenses/LICENSE": b"2"}), "w.whl")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_unusual_compression_is_refused(method: int) -> None:
+    entry = zipfile.ZipInfo("toto/b.py")
+    entry.compress_type = method
+    with pytest.raises(RefusedError, match="packed in no usual way"):
+        read_wheel(make_wheel({"toto/a.py": b""}, extra={entry: b"x" * 1000}), "w.whl")
+
+
+def test_deflated_bytes_that_cannot_be_inflated_are_refused() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("toto/a.py", b"abc" * 1000)
+        archive.writestr(f"{INFO}/RECORD", record_line("toto/a.py", b"abc" * 1000))
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"toto/a.py") + len("toto/a.py")
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(RefusedError, match="damaged wheel"):
+        read_wheel(bytes(data), "w.whl")
+
+
+def test_a_wheel_that_is_too_large_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheel, "MAX_WHEEL_BYTES", 100)
+    with pytest.raises(RefusedError, match="larger than 100 bytes"):
+        read_wheel(make_wheel({"toto/a.py": b"x" * 101}), "w.whl")

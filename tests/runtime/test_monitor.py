@@ -20,6 +20,7 @@ from toto_patcher.errors import InputError, UsageError
 from toto_patcher.runtime import compilations, monitor_export
 from toto_patcher.runtime.baseline import Baseline
 from toto_patcher.runtime.monitor import BUCKETS_S, Totals, TotoMonitor
+from toto_patcher.supported import install_hint
 
 
 def forecast(level: float) -> np.ndarray:
@@ -129,6 +130,43 @@ def test_compilations_after_the_warm_up_are_unhealthy_until_they_leave_the_windo
     assert health(monitor)["healthy"] and health(monitor)["recompilations"] == 1
 
 
+def test_the_truth_of_a_judgement_is_its_health() -> None:
+    good, bad = filled([10.0] * 5), filled([10, 10, math.nan, 10, 10])
+    assert good.check_health() and not bad.check_health()
+    found = bad.check_health()
+    assert isinstance(found, dict) and found["healthy"] is False and {**found} == found
+    assert json.loads(bad.to_json())["health"]["nan_count"] == 512
+
+
+def test_compilation_that_is_lost_is_unhealthy_at_once() -> None:
+    lost = SimpleNamespace(compiled=False, profile="full-graph", compile_error="no compiler", fallbacks=("a hook",))
+    monitor = TotoMonitor(pipeline=lost)
+    text = monitor.to_prometheus()
+    for line in ('toto_healthy{monitor=""} 0.0', 'toto_compile_lost{monitor=""} 1.0', 'toto_compiled{monitor=""} 0.0'):
+        assert line in text
+    assert 'toto_profile_info{monitor="",profile="full-graph"} 1.0' in text and 'toto_fallback{monitor=""} 1.0' in text
+    for _ in range(5):
+        monitor.record(forecast(1.0), 1.0)
+    found = health(monitor)
+    assert found["reasons"] == ["compilation is lost: no compiler"] and found["fallbacks"] == ["a hook"]
+    fine = SimpleNamespace(compiled=True, profile=None, compile_error=None, fallbacks=())
+    assert health(filled([1.0] * 5, pipeline=fine))["compiled"] is True
+    # Without a pipeline in the process there is nothing to say.
+    assert health(filled([1.0] * 5))["compiled"] is None and "toto_compiled{" not in TotoMonitor().to_prometheus()
+
+
+def test_forecasts_that_met_a_compilation_are_counted() -> None:
+    monitor = TotoMonitor()
+    compilations.mark_warm()
+    for size in range(1, 7):
+        if size % 2:
+            torch._dynamo.reset()
+            torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(size))
+        monitor.record(forecast(1.0), 1.0)
+    assert health(monitor)["compiling_calls"] == 3 and health(monitor)["recompilations"] == 3
+    assert 'toto_compiling_calls_total{monitor=""} 3.0' in monitor.to_prometheus()
+
+
 def test_json_holds_everything_and_no_nan() -> None:
     found = json.loads(filled([math.nan] * 5, name="load").to_json())
     assert found["name"] == "load" and found["health"]["level_mean"] is None and not found["health"]["healthy"]
@@ -157,7 +195,7 @@ def test_without_prometheus_client_the_extra_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(UsageError, match="not installed") as refusal:
         TotoMonitor().to_prometheus()
-    assert "toto-patch[monitor]" in str(refusal.value.hint)
+    assert install_hint("monitor") in str(refusal.value.hint)
 
 
 def test_threads_lose_no_record() -> None:

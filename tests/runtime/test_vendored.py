@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import types
@@ -137,3 +138,21 @@ def test_the_first_public_revision_is_imported_from_the_folder_that_holds_model(
     (alone / "my-copy" / "toto" / "dataset.py").write_text(files["dataset"])
     (alone / "my-copy" / "toto" / "model" / "toto.py").write_text("class Toto(Module):\n")
     assert vendored._import_root(alone, list(places.values())) == alone / "my-copy"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_name_and_a_home_can_import_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started with --user 54321: GluonTS looks for a home when it is imported."""
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setuid(54321)
+            with vendored._home():
+                Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser()  # as GluonTS does it
+            status = 2 if "XDG_DATA_HOME" in os.environ else 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -158,6 +158,40 @@ def test_what_is_compiled_after_the_warm_up_is_counted(monkeypatch: pytest.Monke
     assert "nothing was compiled" in warmup.verify_warmup_effectiveness(good, [1.0] * 64)["reasons"][0]
 
 
+def test_a_forecast_that_compiles_after_the_warm_up_is_said_with_its_shape(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compilations, "_warm", None)
+    monkeypatch.setattr(compilations, "_calls", 0)
+
+    def call(compiles: bool) -> None:
+        with compilations.watched(lambda: "2 series"):
+            if compiles:
+                torch._dynamo.reset()
+                torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(3))
+
+    call(True)  # nobody said yet that the process is warm
+    assert compilations.compiling_calls() == 0
+    compilations.mark_warm()
+    for compiles in (False, True, True, False, True, True):
+        call(compiles)
+    assert compilations.compiling_calls() == 4
+    said = [record.getMessage() for record in caplog.records if record.name == compilations.__name__]
+    assert len(said) == 3 and "(2 series)" in said[0] and "so far: 4" in said[2]  # the first, second, fourth
+
+
+def test_the_gate_closes_where_compilation_is_lost_or_upstreams_path_is_taken() -> None:
+    for name, value, told in (
+        ("compile_error", "no compiler", "compilation is lost: no compiler"),
+        ("fallbacks", ("a hook",), "forecasts take upstream's path: a hook"),
+    ):
+        pipeline = Normal()
+        assert warmup.verify_warmup_effectiveness(pipeline, [1.0] * 64)["effective"]
+        setattr(pipeline, name, value)
+        found = warmup.verify_warmup_effectiveness(pipeline, [1.0] * 64)
+        assert not found["effective"] and found["reasons"] == [told]
+
+
 def test_compilations_are_counted_beyond_torchs_own_memory() -> None:
     from torch._dynamo.utils import counters
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from toto_patcher.equivalence import python
 from toto_patcher.equivalence.worker import CHECKPOINT_FILE, FAILURE_FILE
 
 WORKER = "toto_patcher.equivalence.worker"
@@ -60,10 +59,14 @@ class Child:
     ) -> None:
         self.jobs = tuple(jobs)
         self._stderr = (folder / "stderr.txt").open("w+")
-        command = [sys.executable, "-B", "-m", worker, *(str(job.save()) for job in jobs)]
-        # A neutral folder: with -m, the current one comes first on sys.path and could hold another package `toto`.
+        own = {"PYTHONDONTWRITEBYTECODE": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         self._process = subprocess.Popen(
-            command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=self._stderr, text=True
+            python.command(worker, *(str(job.save()) for job in jobs)),
+            cwd=folder,
+            env=python.environment(**own),
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read, args=(on_line,), daemon=True)
         self._reader.start()
@@ -89,17 +92,6 @@ class Child:
             self._process.kill()
             self._process.wait()
         self._stderr.close()
-
-
-def _environment() -> dict[str, str]:
-    """This environment, with our own package findable whether or not it is installed."""
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
 
 
 def _read_outcome(out: Path, failure: str) -> Outcome:

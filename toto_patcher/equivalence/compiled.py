@@ -91,14 +91,20 @@ def _compilations() -> int:
     return max(frames, counters["stats"]["unique_graphs"])
 
 
-def run(runner: Runner, case: Case, backend: str, mode: str) -> tuple[Arrays, dict[str, int]]:
-    """Forecasts of a case by the compiled model, after a warm-up, and the counts of ``Counts``.
+def run(runner: Runner, case: Case, backend: str, mode: str, counts: dict[str, dict[str, int]]) -> Arrays:
+    """Forecasts of a case by the compiled model, after a warm-up.
 
     Args:
         runner: the tree and the checkpoint.
         case: of kind ``point`` or ``draws``.
         backend: of ``torch.compile``: ``inductor``, or ``eager`` to capture graphs and run them as they are.
         mode: of ``torch.compile``; Inductor's alone.
+        counts: gets the case's ``Counts``, also where a forecast after the warm-up fails: a compiler that gives up
+            there has tried to compile.
+
+    Raises:
+        RuntimeError: nothing was compiled during the warm-up.
+        Exception: whatever a forecast raises.
     """
     torch._dynamo.reset()
     set_compilation_metrics_limit(100_000)
@@ -113,15 +119,21 @@ def run(runner: Runner, case: Case, backend: str, mode: str) -> tuple[Arrays, di
         for _ in range(WARM_UP_FORECASTS):
             runner.one_forecast(case, warm_up, forecaster, dtype, seed)
         warm = _compilations()
-        made = runner.forecasts(case, forecaster, dtype, seed)
-        arrays = {f"{case.name}|{name}": array for name, array in made.items()}
-    counts = Counts(
+        if warm <= before:
+            raise RuntimeError("nothing was compiled during the warm-up")
+        try:
+            made = runner.forecasts(case, forecaster, dtype, seed)
+        finally:
+            counts[case.name] = asdict(_counted(warm, watch))
+    return {f"{case.name}|{name}": array for name, array in made.items()}
+
+
+def _counted(warm: int, watch: _LimitWatch) -> Counts:
+    """What the compiler did up to now, ``warm`` compilations of it in the warm-up."""
+    return Counts(
         graphs=counters["stats"]["unique_graphs"],
         breaks=sum(counters["graph_break"].values()),
         recompilations=_compilations() - warm,
         cudagraph_skips=counters["inductor"]["cudagraph_skips"],
         limit_hits=watch.hits,
     )
-    if warm <= before:
-        raise RuntimeError("nothing was compiled during the warm-up")
-    return arrays, asdict(counts)

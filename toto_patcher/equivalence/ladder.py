@@ -20,6 +20,7 @@ from toto_patcher.equivalence.device import best as best_device
 from toto_patcher.equivalence.report import Check, LadderReport
 from toto_patcher.equivalence.worker import Job
 from toto_patcher.errors import UsageError
+from toto_patcher.supported import install_hint
 
 __all__ = ["Check", "LadderReport", "Progress", "run"]
 
@@ -112,7 +113,7 @@ def _require_runtime(checkpoint: Path | None, device: str) -> None:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"the numerical checks need {package}, which is not installed",
-                hint="Install the extra `runtime`: pip install '.[runtime]' in a clone of toto-patch",
+                hint=install_hint("runtime"),
             )
     if device != "cpu" and best_device() == "cpu":
         raise UsageError("torch finds no GPU", hint="Without --device the checks run on the CPU.")

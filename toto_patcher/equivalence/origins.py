@@ -12,6 +12,7 @@ from toto_patcher.errors import RefusedError
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.syntax import class_statements
+from toto_patcher.supported import install_hint
 
 Outcomes = Mapping[str, Outcome]
 COUNT = "count"
@@ -63,7 +64,7 @@ def require_original(outcome: Outcome) -> None:
         last = failure.strip().splitlines()[-1]
         raise RefusedError(
             f"the original tree does not run, so there is nothing to compare with: {last}",
-            hint="Install what it needs with: pip install '.[runtime]' in a clone of toto-patch; then try a forecast.",
+            hint=f"Install what it needs, {install_hint('runtime')}; then try a forecast.",
         )
 
 

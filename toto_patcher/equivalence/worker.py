@@ -2,9 +2,11 @@
 
     python -m toto_patcher.equivalence.worker JOB.json [JOB.json ...]
 
-Several jobs run one after the other in one process, each with its own tree. On stdout each finished run is one line of
-JSON; ``arrays.npz`` and ``facts.json`` are in the job's folder ``out``, the facts written last. A job that could not
-run leaves ``failure.txt`` instead, and one whose checkpoint cannot be loaded ``checkpoint.txt`` as well.
+Several jobs run one after the other in one process, each with its own tree. Those that compile share one tree, which is
+imported once: torch remembers by their names the modules that it compiled, and goes on with those of the tree before
+(from 2.14 on it then fails). On stdout each finished run is one line of JSON; ``arrays.npz`` and ``facts.json`` are in
+the job's folder ``out``, the facts written last. A job that could not run leaves ``failure.txt`` instead, and one whose
+checkpoint cannot be loaded ``checkpoint.txt`` as well.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toto_patcher.equivalence.runs import Runner
+    from toto_patcher.equivalence.tree import Tree
 
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "checkpoint.txt"
@@ -74,73 +77,98 @@ def _configure() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-def execute(job: Job) -> None:
+class _Imported:
+    """The tree that this process has imported; another one takes its place, unless one of them is compiled."""
+
+    def __init__(self) -> None:
+        self._tree: Tree | None = None
+        self._compiles = False
+
+    def tree(self, job: Job) -> Tree:
+        """The job's tree.
+
+        Raises:
+            RuntimeError: the job or one before it compiles, and another tree was imported before.
+            TotoPatchError: the tree cannot be found or Python imported another one.
+        """
+        from toto_patcher.equivalence import tree as trees
+
+        root = Path(job.root).resolve()
+        if self._tree is not None and self._tree.root != root:
+            if job.compiled or self._compiles:
+                raise RuntimeError(f"a process compiles for one tree only, and this one had imported {self._tree.root}")
+            self._tree.unload()
+            self._tree = None
+        if self._tree is None:
+            self._tree = trees.load(root)
+        self._compiles = self._compiles or bool(job.compiled)
+        return self._tree
+
+
+def execute(job: Job, imported: _Imported) -> None:
     """Runs one job.
 
     Raises:
+        RuntimeError: the process would compile for a second tree.
         TotoPatchError: the tree cannot be found or Python imported another one.
     """
     import torch
 
     from toto_patcher.equivalence import cases, models
-    from toto_patcher.equivalence import tree as trees
     from toto_patcher.equivalence.decoders import has_decoder
     from toto_patcher.equivalence.runs import Runner
 
-    tree = trees.load(Path(job.root))
+    tree = imported.tree(job)
     # What is loaded now stays: searching it for garbage over and over costs a tenth of the time that compiling takes.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
-    try:
-        folder = Path(job.checkpoint or job.out)
-        if job.shape:
-            shape = models.SHAPES[job.shape]
-            with torch.device("meta"):
-                made = tree.model(**shape.config(), use_memory_efficient_attention=False)
-            parameters = {name: tuple(value.shape) for name, value in made.state_dict().items()}
-            checkpoint = models.write_checkpoint(shape, parameters, folder)
-        else:
-            checkpoint = models.checkpoint_fingerprints(folder)
-        runner = Runner(tree, folder, job.device, job.seeds)
-        if job.checkpoint:
-            _require_loadable(runner, Path(job.out))
-        able = runner.able
-        results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
-        errors: dict[str, str] = {}
-        counts: dict[str, dict[str, int]] = {}
-        for kind, names in (("eager", job.eager), ("reference", job.reference), ("compiled", job.compiled)):
-            for case in cases.by_name(names):
-                if not case.needs <= frozenset(able):
-                    continue
-                try:
-                    if kind == "compiled":
-                        from toto_patcher.equivalence import compiled
+    folder = Path(job.checkpoint or job.out)
+    if job.shape:
+        shape = models.SHAPES[job.shape]
+        with torch.device("meta"):
+            made = tree.model(**shape.config(), use_memory_efficient_attention=False)
+        parameters = {name: tuple(value.shape) for name, value in made.state_dict().items()}
+        checkpoint = models.write_checkpoint(shape, parameters, folder)
+    else:
+        checkpoint = models.checkpoint_fingerprints(folder)
+    runner = Runner(tree, folder, job.device, job.seeds)
+    if job.checkpoint:
+        _require_loadable(runner, Path(job.out))
+    able = runner.able
+    results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
+    errors: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for kind, names in (("eager", job.eager), ("reference", job.reference), ("compiled", job.compiled)):
+        for case in cases.by_name(names):
+            if not case.needs <= frozenset(able):
+                continue
+            try:
+                if kind == "compiled":
+                    from toto_patcher.equivalence import compiled
 
-                        arrays, counts[case.name] = compiled.run(runner, case, job.backend, job.mode)
-                    else:
-                        arrays = runner.run(case, reference=kind == "reference")
-                    results[kind].update(arrays)
-                except Exception:  # a case that breaks is a finding about the tree, the others still run
-                    errors[f"{kind}|{case.name}"] = traceback.format_exc(limit=-4)
-                print(json.dumps({"kind": kind, "case": case.name}), flush=True)
-        facts = {
-            "pid": os.getpid(),
-            "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "root": str(tree.root),
-            "imported": tree.fingerprints(),
-            "abilities": able,
-            "checkpoint": checkpoint,
-            "errors": errors,
-            "compiler": counts,
-            "patch": json.loads((folder / models.CONFIG_FILE).read_text())["patch_size"],
-            "decoder": has_decoder(tree),
-            "left_to_upstream": runner.watch.left,
-            "backend": job.backend,
-            "device": job.device,
-        }
-    finally:
-        tree.unload()
+                    arrays = compiled.run(runner, case, job.backend, job.mode, counts)
+                else:
+                    arrays = runner.run(case, reference=kind == "reference")
+                results[kind].update(arrays)
+            except Exception:  # a case that breaks is a finding about the tree, the others still run
+                errors[f"{kind}|{case.name}"] = traceback.format_exc(limit=-4)
+            print(json.dumps({"kind": kind, "case": case.name}), flush=True)
+    facts = {
+        "pid": os.getpid(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "root": str(tree.root),
+        "imported": tree.fingerprints(),
+        "abilities": able,
+        "checkpoint": checkpoint,
+        "errors": errors,
+        "compiler": counts,
+        "patch": json.loads((folder / models.CONFIG_FILE).read_text())["patch_size"],
+        "decoder": has_decoder(tree),
+        "left_to_upstream": runner.watch.left,
+        "backend": job.backend,
+        "device": job.device,
+    }
     _write(Path(job.out), results, facts)
 
 
@@ -160,7 +188,7 @@ def _write(out: Path, results: dict[str, dict[str, Any]], facts: dict[str, Any])
     import numpy as np
 
     flat = {f"{kind}|{name}": array for kind, arrays in results.items() for name, array in arrays.items()}
-    np.savez(out / "arrays.npz", allow_pickle=False, **flat)
+    np.savez(out / "arrays.npz", **flat)
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
 
 
@@ -168,13 +196,14 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the jobs named on the command line."""
     _configure()
     failed = 0
+    imported = _Imported()
     jobs = [Job(**json.loads(Path(path).read_text())) for path in arguments]
     if not any(job.compiled for job in jobs):
         # Compiling takes longest; the other processes give way, so that the whole ends sooner on few cores.
         os.nice(3)
     for job in jobs:
         try:
-            execute(job)
+            execute(job, imported)
         except Exception:  # a tree that does not even load is a finding, the jobs after it still run
             (Path(job.out) / FAILURE_FILE).write_text(traceback.format_exc())
             failed = 1

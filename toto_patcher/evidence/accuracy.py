@@ -21,6 +21,7 @@ from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import InputError, UsageError
+from toto_patcher.supported import install_hint
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
@@ -178,7 +179,7 @@ def _not_patched(workspace: ws.Workspace, request: Request) -> r.AccuracyResult:
 
 def _require_torch(device: str) -> None:
     if importlib.util.find_spec("torch") is None:
-        raise UsageError("comparing forecasts needs torch", hint="pip install 'toto-patch[runtime]'")
+        raise UsageError("comparing forecasts needs torch", hint=install_hint("runtime"))
     if device == "cuda":
         # Another process: this one is not to hold a piece of the device.
         code = "import torch, sys; sys.exit(not torch.cuda.is_available())"

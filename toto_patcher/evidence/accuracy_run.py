@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,8 +53,10 @@ def forecast(
     """
     ws.lay_down(Checkout.open(workspace.root), workspace.originals(), folder / "original")
     names = list(dict.fromkeys(window.series.name for window in windows))
-    contexts = {name: np.stack([one.context for one in windows if one.series.name == name]) for name in names}
-    np.savez(folder / CONTEXTS_FILE, allow_pickle=False, **contexts)
+    contexts: dict[str, Any] = {
+        name: np.stack([one.context for one in windows if one.series.name == name]) for name in names
+    }
+    np.savez(folder / CONTEXTS_FILE, **contexts)
     steps, lock, done = 2 * len(names), threading.Lock(), 0
 
     def on_line(line: dict[str, str]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from toto_patcher.equivalence import python
 from toto_patcher.evidence.benchmark_plan import Job
 
 
@@ -44,15 +43,13 @@ class Child:
         self._log_path = log
         self._log = log.open("w")
         spec = {**settings, "tree": str(job.tree.path.resolve()), "workload": job.workload, "mode": job.mode}
-        package = Path(__file__).resolve().parents[2]
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(spec)],
+            python.command(module, json.dumps(spec)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
+            env=python.environment(**environment),
         )
 
     def send(self, action: str, **arguments: Any) -> None:

@@ -33,6 +33,12 @@ _PREAMBLE = re.compile(
 _HINT = re.compile(r"^\s*Hint: (.*)", re.MULTILINE)
 _ENTRY = re.compile(r"^(?:- )?(?:\[?!?[\d/_]+\]?: )", re.MULTILINE)
 _GUARD_LINE = re.compile(r"^\s*(?:- )+(?!\s|User stack trace|File \")(.*\S)", re.MULTILINE)
+# ECMA-48: a control sequence; a string (OSC, DCS, …) up to its terminator, on its line; any other short escape.
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|"
+    r"(?:\x1b[\]PX^_]|[\x9d\x90])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)|"
+    r"\x1b[ -/]*[0-~]"
+)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _LIMIT_FAILURE = re.compile(r"recompile_?limit|cache_?(?:size_?)?limit", re.IGNORECASE)
 
@@ -66,8 +72,14 @@ class Event:
     seconds: float | None = None
 
 
+def plain(text: str) -> str:
+    """Text without the sequences that colour it, move the cursor or name a link or a title on a terminal."""
+    return _ESCAPE.sub("", text)
+
+
 def read(message: str) -> Event | None:
     """The event that a message of torch's log reports; ``None`` if it reports none. It may span lines."""
+    message = plain(message)
     if found := _RECOMPILED.search(message):
         rest = message[found.end() :].partition("failure(s):")[2]
         lines = _GUARD_LINE.findall(rest)

@@ -20,6 +20,7 @@ from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import CheckpointError, InputError, RefusedError, UsageError
+from toto_patcher.supported import install_hint
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
@@ -84,7 +85,7 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
     if workspace.state is None:
         return _not_patched(workspace, request)
     if importlib.util.find_spec("torch") is None:
-        raise UsageError("the stress test needs torch", hint="pip install 'toto-patch[runtime]'")
+        raise UsageError("the stress test needs torch", hint=install_hint("runtime"))
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -228,7 +229,7 @@ def _windows(settings: Settings, most: int) -> list[Window]:
     if not found:
         raise UsageError(
             f"no series that is installed has {settings.context + 2 * settings.horizon} values",
-            hint="pip install 'toto-patch[series]'",
+            hint=install_hint("series"),
         )
     return found[:most]
 

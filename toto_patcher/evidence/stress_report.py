@@ -10,11 +10,12 @@ from typing import Any
 
 from toto_patcher.evidence.spread import summarize
 from toto_patcher.evidence.stress_accuracy import OVERALL
+from toto_patcher.supported import install_hint
 
 Document = Mapping[str, Any]
 HEAD = ("row", "median ms", "p95 ms", "spread", "x original", "error", "recompiled", "graphs", "breaks", "skips")
 """Of the table; ``spread`` is the distance between the quartiles as a share of the median."""
-NO_PLOTS = "No plots: they need matplotlib (pip install 'toto-patch[plot]')."
+NO_PLOTS = f"No plots: they need matplotlib ({install_hint('plot')})."
 
 
 def write(document: Document, folder: Path, report: str, results: str) -> list[Path]:

@@ -78,7 +78,6 @@ class Run:
         self._windows = [window.series.name for window in windows]
         np.savez(
             folder / "windows.npz",
-            allow_pickle=False,
             contexts=np.stack([window.context for window in windows]),
             actuals=np.stack([window.actual for window in windows]),
         )

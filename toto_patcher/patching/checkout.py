@@ -95,7 +95,8 @@ class Checkout:
             UnknownSourceError: a file that names the class does not parse.
         """
         name = class_name.encode()
-        candidate = re.compile(rb"(?:\A|[\r\n])\s*class[ \t]+" + name + rb"\b")
+        # No line break in the white space: over many blank lines the search would be quadratic.
+        candidate = re.compile(rb"(?:\A|[\r\n])[ \t\f\v]*class[ \t]+" + name + rb"\b")
         found = []
         for path in self.sources:
             source = self.read(path)

@@ -15,7 +15,7 @@ from toto_patcher.patching.additions import obstacles, package_files
 from toto_patcher.patching.assumptions import broken_assumptions
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition
-from toto_patcher.patching.notice import unrecorded
+from toto_patcher.patching.notice import trace, unrecorded
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.reach import ROOTS, Reach
 from toto_patcher.patching.syntax import parse_syntax
@@ -79,6 +79,7 @@ def plan_selection(
                     if path not in added:
                         touched[path].append(patch.id)
                     added[path] = data
+    refusals += [_added_with_original(path) for path in sorted(added) if pristine.get(path) is not None]
     refuse_all(_without_repeats(refusals))
     after = {path: _finished(module, path, touched[path]) for path, module in planned.items()} | added
     changes = []
@@ -99,6 +100,12 @@ def plan_selection(
 
 def _notes(notes: Sequence[str], reach: Reach) -> tuple[str, ...]:
     return (*notes, *sorted(map(str, reach.left)))
+
+
+def _added_with_original(path: PurePosixPath) -> RefusedError:
+    from toto_patcher.patching.restore import added_with_original
+
+    return added_with_original(path)
 
 
 def _added_before(checkout: Checkout, path: PurePosixPath, recorded: bool) -> bytes | None:
@@ -129,9 +136,9 @@ def _refuse_other_generation(original: Checkout) -> None:
 def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
     source = original.read(path)
     parse_syntax(source, path)
-    refusal = unrecorded(source, path)
-    if refusal:
-        raise refusal
+    found = trace(source, path)
+    if found:
+        raise unrecorded(found)
     return codemod.parse(source, path)
 
 

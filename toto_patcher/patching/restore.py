@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
+from toto_patcher.errors import BackupError, DriftError, RefusedError, TotoPatchError, UnsafePathError, refuse_all
+from toto_patcher.patching import version_control
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
 from toto_patcher.patching.files.layout import BACKUPS
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.notice import ADDED_MARK
 from toto_patcher.patching.store import Store
-from toto_patcher.patching.version_control import without_expansion
 
 if TYPE_CHECKING:
-    import git
-
     from toto_patcher.patching.state import FileState, State
 
 ReleaseBytes = Callable[[str], Mapping[PurePosixPath, bytes]]
@@ -26,6 +27,7 @@ ReleaseBytes = Callable[[str], Mapping[PurePosixPath, bytes]]
 
 # How far back a file's history is searched where the recorded commit does not have the original.
 _HISTORY = 50
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,17 @@ def _read_all(root: Path, state: State) -> tuple[dict[PurePosixPath, bytes | Non
                 digest = None if data is None else fingerprint(data)
                 if digest not in (file.patched, file.pristine):
                     refusals.append(_drift(file, gone=data is None))
+                elif data is not None and file.pristine is not None and data.startswith(ADDED_MARK.encode()):
+                    refusals.append(added_with_original(path))
     except OSError as error:
         raise storage_error(error) from error
     return disk, refusals
+
+
+def added_with_original(path: PurePosixPath) -> BackupError:
+    """The refusal of a record that gives an original to a file that a patch added: somebody changed the record."""
+    hint = "put .toto-patch back from git or a copy; or delete it and run `toto-patch adopt`"
+    return BackupError("was added by a patch, but the record says that it had an original", path=path, hint=hint)
 
 
 def _drift(file: FileState, *, gone: bool) -> DriftError:
@@ -142,7 +152,6 @@ def _find_originals(
 ) -> tuple[dict[PurePosixPath, Original], list[RefusedError]]:
     found: dict[PurePosixPath, Original] = {}
     refusals: list[RefusedError] = []
-    release: dict[str, bytes] | None = None
     for file in state.files:
         if file.pristine is None or file.path in skip:
             continue
@@ -159,72 +168,56 @@ def _find_originals(
             except BackupError as error:
                 damage = error
         original = _from_git(root, file, state.git_commit)
-        if original is None and state.release and release_bytes:
-            if release is None:
-                release = {fingerprint(data): data for data in release_bytes(state.release).values()}
-            # By fingerprint, not by name: a vendored package may have been moved or renamed.
-            if file.pristine in release:
-                original = Original(path, release[file.pristine], f"release {state.release}")
+        if original is None and release_bytes:
+            original = _from_release(file, state.release, release_bytes)
         if original is None:
-            refusals.append(_lost(file, state, damage, asked_release=release is not None))
+            refusals.append(_lost(file, damage))
         else:
             found[path] = original
     return found, refusals
 
 
-def _lost(file: FileState, state: State, damage: BackupError | None, *, asked_release: bool) -> BackupError:
-    tried = [str(damage) if damage else "it was patched without a backup", "no git commit has its original bytes"]
-    if state.release is None:
-        tried.append("the release it came from is not known")
-    elif asked_release:
-        tried.append(f"release {state.release} has other bytes")
+def _from_release(file: FileState, recorded: str | None, release_bytes: ReleaseBytes) -> Original | None:
+    """Looks in the recorded release and in every pinned one that has the file.
+
+    By fingerprint, not by name: a package may be renamed, and a record may name any release.
+    """
+    from toto_patcher.patching.vendoring.releases import pinned_releases
+
+    for version, release in reversed(list(pinned_releases().items())):
+        if version == recorded or file.pristine in release.files.values():
+            for data in release_bytes(version).values():
+                if fingerprint(data) == file.pristine:
+                    return Original(PurePosixPath(file.path), data, f"release {version}")
+    return None
+
+
+def _lost(file: FileState, damage: BackupError | None) -> BackupError:
+    tried = [
+        str(damage) if damage else "it was patched without a backup",
+        "no git commit has its original bytes",
+        "no pinned release has them",
+    ]
     hint = f"put the original (sha256 {file.pristine}) back by hand, then run `toto-patch revert` again"
     return BackupError("cannot be restored: " + "; ".join(tried), path=file.path, hint=hint)
 
 
 def _from_git(root: Path, file: FileState, commit: str | None) -> Original | None:
-    """Looks in the recorded commit, then in HEAD and the last commits that touched the file."""
-    try:
-        import git  # slow to import, and it fails where git is not installed
-    except ImportError:
-        return None
-    try:
-        with git.Repo(root, search_parent_directories=True, expand_vars=False) as repo:
-            if repo.working_tree_dir is None:
-                return None
-            without_expansion(repo)
-            inside = root.resolve().relative_to(Path(repo.working_tree_dir).resolve())
-            path = (PurePosixPath(inside.as_posix()) / file.path).as_posix()
-            for candidate in _commits(repo, commit, path):
-                data = _blob(candidate, path, file.pristine)
-                if data is not None:
-                    return Original(PurePosixPath(file.path), data, f"git commit {candidate.hexsha}")
-    except (git.GitError, git.ODBError, ValueError, OSError):
-        pass  # no repository, no such commit, a shallow clone: git does not have it
+    """Looks in the recorded commit, then in the last commits that touched the file, and their parents."""
+    path = PurePosixPath(file.path)
+    for candidate, blob in _candidates(root, path, commit):
+        # git may keep LF where the checkout has CRLF.
+        for data in (blob, blob.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")):
+            if fingerprint(data) == file.pristine:
+                return Original(path, data, f"git commit {candidate}")
     return None
 
 
-def _commits(repo: git.Repo, recorded: str | None, path: str) -> Iterator[git.Commit]:
-    import git
-
-    for name in (recorded, "HEAD"):
-        if name:
-            try:
-                commit = repo.commit(name)
-                _ = commit.tree  # a commit is read when it is first looked into; a wrong id shows only then
-            except (git.GitError, git.ODBError, ValueError):
-                continue
-            yield commit
-    yield from repo.iter_commits(paths=path, max_count=_HISTORY)
-
-
-def _blob(commit: git.Commit, path: str, digest: str | None) -> bytes | None:
-    try:
-        data: bytes = (commit.tree / path).data_stream.read()
-    except KeyError:
-        return None
-    # git may keep LF where the checkout has CRLF.
-    for candidate in (data, data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")):
-        if fingerprint(candidate) == digest:
-            return candidate
-    return None
+def _candidates(root: Path, path: PurePosixPath, recorded: str | None) -> Iterator[tuple[str, bytes]]:
+    if recorded and _COMMIT.fullmatch(recorded):
+        with suppress(TotoPatchError):  # a shallow clone, or a record from elsewhere: git does not have it
+            for blob in version_control.blobs(root, recorded, [path]).values():
+                yield recorded, blob
+    for commit, found in version_control.history(root, [path], _HISTORY):
+        for blob in found.values():
+            yield commit, blob

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from toto_patcher.errors import ConflictError, UsageError
+from toto_patcher.patching.declarations import patches_folder
 from toto_patcher.patching.patch import Patch
 
 DEFAULT_PROFILE = "graph-breaks"
@@ -71,13 +72,6 @@ class Series:
                         f"{patch.id} and {other} cannot be applied together", hint="Select one of them."
                     )
         return selection
-
-
-def patches_folder() -> Path:
-    """Where the patches live: inside the installed package, or beside it in a working copy."""
-    package = Path(__file__).parents[1]
-    installed = package / "_patches"
-    return installed if installed.is_dir() else package.parent / "patches"
 
 
 def load(folder: Path | None = None) -> Series:

@@ -7,37 +7,21 @@ more than the rest of its work.
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 from toto_patcher.errors import BackupError
-from toto_patcher.patching.files.layout import FOLDER, STATE
+from toto_patcher.patching import record_rules as rules
+from toto_patcher.patching.files.layout import STATE
+from toto_patcher.patching.record_rules import SHA256, TEMPORARY, must
 
-SCHEMA_VERSION = 1
-SHA256 = re.compile(r"[0-9a-f]{64}")
-TEMPORARY = re.compile(r"\.toto-patch-[0-9a-f]{16}-[0-9]+\.tmp")
+__all__ = ["SCHEMA_VERSION", "SHA256", "TEMPORARY", "Entry", "FileState", "Journal", "State", "from_bytes", "to_bytes"]
 
-
-def check_relative(path: str) -> str:
-    """Returns a path that stays below the root and out of ``.toto-patch``, in its one normal spelling.
-
-    Raises:
-        ValueError: it is absolute, climbs with ``..``, has a second spelling, or cannot be written as UTF-8.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise ValueError(f"{path!r} leaves the root")
-    if not pure.parts or str(pure) != path or "\0" in path:
-        raise ValueError(f"{path!r} is not a plain relative path")
-    if pure.parts[0] == FOLDER.name:
-        raise ValueError(f"{path!r} lies in the folder that toto-patch keeps for itself")
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{path!r} is not valid UTF-8") from None
-    return path
+SCHEMA_VERSION = 2
+READABLE = (1, SCHEMA_VERSION)
+"""Version 1, of toto-patch 0.1.0, says nothing of the package's other files."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +46,12 @@ class FileState:
 
     def __post_init__(self) -> None:
         """Refuses impossible records."""
-        _path("path", self.path)
-        _sha256("pristine", self.pristine)
-        _sha256("patched", self.patched)
-        _must(type(self.mode) is int and 0 <= self.mode <= 0o7777, "mode", "not permission bits")
-        _must(type(self.backup) is bool, "backup", "not true or false")
-        _texts("patches", self.patches)
+        rules.source_path("path", self.path)
+        rules.sha256("pristine", self.pristine)
+        rules.sha256("patched", self.patched)
+        rules.mode("mode", self.mode)
+        must(type(self.backup) is bool, "backup", "not true or false")
+        rules.patch_ids("patches", self.patches)
 
 
 @dataclass(frozen=True)
@@ -83,6 +67,8 @@ class State:
         git_commit: the commit the checkout was at when it was first patched, if it was one.
         profile: the profile that was named, if one was.
         folders: folders that did not exist before, parents first.
+        package: fingerprints of the package's files that no patch touches, by path, as they were at the last apply;
+            ``None`` where that was not recorded.
         schema_version: of this file's format.
     """
 
@@ -94,22 +80,27 @@ class State:
     git_commit: str | None = None
     profile: str | None = None
     folders: tuple[str, ...] = ()
+    package: Mapping[str, str] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         """Refuses impossible records."""
         _version(self.schema_version)
-        _texts("tool_version", (self.tool_version,))
-        _texts("created", (self.created,))
-        for name in ("release", "git_commit", "profile"):
-            value = getattr(self, name)
-            _must(value is None or type(value) is str, name, "not a text")
-        _texts("patches", self.patches)
-        _texts("folders", self.folders)
-        for number, folder in enumerate(self.folders):
-            _path(f"folders.{number}", folder)
+        must(self.tool_version is not None, "tool_version", "not a version")
+        rules.label("tool_version", self.tool_version)
+        rules.moment("created", self.created)
+        rules.label("release", self.release)
+        rules.label("profile", self.profile)
+        rules.commit("git_commit", self.git_commit)
+        rules.patch_ids("patches", self.patches)
+        for number, folder in enumerate(rules.texts("folders", self.folders)):
+            rules.package_path(f"folders.{number}", folder)
         paths = [file.path for file in self.files]
-        _must(len(set(paths)) == len(paths), "files", "a file is listed twice")
+        must(len(set(paths)) == len(paths), "files", "a file is listed twice")
+        must(self.package is None or isinstance(self.package, Mapping), "package", "not an object")
+        for path, digest in (self.package or {}).items():
+            must(rules.compared_path(path), "package", f"{path!r} is hidden, or not a plain relative path")
+            rules.sha256(f"package.{path}", digest, optional=False)
 
     def file(self, path: PurePosixPath | str) -> FileState | None:
         """The record of one file, or ``None`` if patches did not touch it."""
@@ -135,11 +126,11 @@ class Entry:
     def __post_init__(self) -> None:
         """Refuses impossible records."""
         if self.path != str(STATE):
-            _path("path", self.path)
-        _sha256("before", self.before)
-        _sha256("after", self.after)
+            rules.moved_path("path", self.path)
+        rules.sha256("before", self.before)
+        rules.sha256("after", self.after)
         named = type(self.temporary) is str and TEMPORARY.fullmatch(self.temporary) is not None
-        _must(named, "temporary", "not the name of a temporary file")
+        must(named, "temporary", "not the name of a temporary file")
 
 
 @dataclass(frozen=True)
@@ -166,12 +157,14 @@ class Journal:
     def __post_init__(self) -> None:
         """Refuses impossible records."""
         _version(self.schema_version)
+        paths = [entry.path for entry in self.entries]
+        must(len(set(paths)) == len(paths), "entries", "a file is listed twice")
         for name in ("bytecode", "new_folders", "old_folders"):
-            for number, path in enumerate(_texts(name, getattr(self, name))):
-                _path(f"{name}.{number}", path)
+            for number, path in enumerate(rules.texts(name, getattr(self, name))):
+                rules.package_path(f"{name}.{number}", path)
         for name in ("new_backups", "old_backups"):
-            for number, digest in enumerate(_texts(name, getattr(self, name))):
-                _sha256(f"{name}.{number}", digest)
+            for number, digest in enumerate(rules.texts(name, getattr(self, name))):
+                rules.sha256(f"{name}.{number}", digest, optional=False)
 
     @property
     def files(self) -> tuple[PurePosixPath, ...]:
@@ -183,35 +176,13 @@ Record = TypeVar("Record", State, Journal)
 Built = TypeVar("Built", State, Journal, FileState, Entry)
 
 
-def _must(holds: bool, name: str, fault: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}: {fault}")
-
-
 def _version(value: object) -> None:
-    _must(type(value) is int and value == SCHEMA_VERSION, "schema_version", f"not {SCHEMA_VERSION}")
-
-
-def _path(name: str, value: object) -> None:
-    _must(type(value) is str, name, "not a text")
-    try:
-        check_relative(str(value))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def _sha256(name: str, value: object) -> None:
-    _must(value is None or (type(value) is str and SHA256.fullmatch(value) is not None), name, "not a sha256")
+    must(type(value) is int and value in READABLE, "schema_version", f"not {SCHEMA_VERSION}")
 
 
 def _each(values: object, name: str) -> list[tuple[object, str]]:
-    _must(type(values) is tuple, name, "not a list")
+    must(type(values) is tuple, name, "not a list")
     return [(value, f"{name}.{number}") for number, value in enumerate(cast("tuple[object, ...]", values))]
-
-
-def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    _must(type(values) is tuple and all(type(value) is str for value in values), name, "not a list of texts")
-    return values
 
 
 def to_bytes(record: State | Journal) -> bytes:
@@ -226,15 +197,15 @@ def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: st
         BackupError: it is not JSON, not of a schema version known here, or says something impossible.
     """
     try:
-        content: Any = json.loads(data)
+        content: Any = json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         raise BackupError(f"is damaged: not JSON ({error})", path=path, line=line, hint=hint) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(content, dict) and type(version) is not int:
         raise BackupError("is damaged: schema_version: not a number", path=path, hint=hint)
-    if version is not None and version != SCHEMA_VERSION:
-        message = f"has schema version {version}, this toto-patch knows version {SCHEMA_VERSION}"
+    if version is not None and version not in READABLE:
+        message = f"has schema version {str(version)[:20]}, this toto-patch knows version {SCHEMA_VERSION}"
         raise BackupError(message, path=path, hint="use the toto-patch that wrote it, or a newer one")
     try:
         return _build(kind, content, "the document")
@@ -242,9 +213,16 @@ def from_bytes(kind: type[Record], data: bytes, path: PurePosixPath, *, hint: st
         raise BackupError(f"is damaged: {error}", path=path, hint=hint) from error
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no key stands twice: two readers could take it for two different things."""
+    content = dict(pairs)
+    must(len(content) == len(pairs), "the document", "a key stands twice")
+    return content
+
+
 def _build(kind: type[Built], content: object, name: str) -> Built:
     """A record from parsed JSON: every field known, every required one there, lists as tuples."""
-    _must(isinstance(content, dict), name, "not an object")
+    must(isinstance(content, dict), name, "not an object")
     given = dict(cast("dict[str, Any]", content))
     known = {item.name: item for item in fields(kind)}
     for key in sorted(given.keys() - known.keys()):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, STATE
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, MAX_RECORD_BYTES, PHASES, STATE
+from toto_patcher.patching.files.lock import OURS
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:  # an unpatched checkout never needs it
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _BY_HAND = f"restore it from a copy, or put the originals in {BACKUPS} back by hand and then delete {FOLDER}"
+
+
+def recorded_files(root: Path) -> tuple[PurePosixPath, ...]:
+    """The files of the record that belong into git with the patched ones: it travels with them."""
+    try:
+        with Tree(root) as tree:
+            names = [*OURS, STATE, *(BACKUPS / name for name in tree.names(BACKUPS) if _DIGEST.fullmatch(name))]
+            return tuple(path for path in names if tree.status(path) is not None)
+    except OSError as error:
+        raise storage_error(error) from error
 
 
 class Store:
@@ -36,7 +47,7 @@ class Store:
         """
         try:
             with Tree(self.root) as tree:
-                data = tree.read(STATE)
+                data = tree.read(STATE, MAX_RECORD_BYTES)
                 if data is None:
                     pending = any(tree.status(path) for path in PHASES)
                     if not pending and any(_DIGEST.fullmatch(name) for name in tree.names(BACKUPS)):

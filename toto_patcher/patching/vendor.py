@@ -2,19 +2,27 @@
 
 All three end the same way: exactly the package ``toto/`` and its licence files lie in the destination, and
 ``<destination>.lock.toml`` beside it says where they came from and the sha256 of each. A tree that somebody edited or
-patched is never overwritten unasked; a tree that is already as wanted is left alone.
+patched is never overwritten unasked; a tree that is already as wanted is left alone; what else lies in the destination
+is nobody's business here. The files are written by the same transaction as those of ``apply``, with its promises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
-from toto_patcher.errors import DriftError, RefusedError, StorageError, UnsafePathError, UsageError
+from toto_patcher.errors import BackupError, RefusedError, UnsafePathError, UsageError
+from toto_patcher.patching import transaction
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.vendoring import vendor_lock, vendor_tree
+from toto_patcher.patching.files.safe_files import Tree, give_to_owner_of
+from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.vendoring import losses, vendor_tree
+from toto_patcher.patching.vendoring.lock_file import LockFile
+from toto_patcher.patching.vendoring.names import refuse_faults
 from toto_patcher.patching.vendoring.releases import (
     DEFAULT_RELEASE,
     known_release,
@@ -22,7 +30,7 @@ from toto_patcher.patching.vendoring.releases import (
     pinned_releases,
     release_bytes,
 )
-from toto_patcher.patching.vendoring.vendor_lock import Lock, Source
+from toto_patcher.patching.vendoring.vendor_lock import Lock, Source, render
 from toto_patcher.patching.vendoring.vendor_sources import check_is_toto, collect_git, collect_path
 
 __all__ = [
@@ -51,6 +59,7 @@ class Vendored:
         release: the pinned release that they are identical to, if any.
         files: path below the root -> sha256, sorted.
         changed: False when everything was already so and nothing was written.
+        discarded: files that ``force`` gave up although their bytes could be fetched from nowhere.
     """
 
     root: Path
@@ -59,12 +68,12 @@ class Vendored:
     release: str | None
     files: Mapping[PurePosixPath, str]
     changed: bool
+    discarded: tuple[PurePosixPath, ...] = ()
 
 
 def vendor_release(
     version: str = DEFAULT_RELEASE,
     dest: Path = DEFAULT_DESTINATION,
-    lock_path: Path | None = None,
     *,
     force: bool = False,
     progress: Progress = lambda step: None,
@@ -73,15 +82,15 @@ def vendor_release(
 
     Args:
         version: one of the pinned releases.
-        dest: the folder to fill; created if missing.
-        lock_path: by default ``<dest>.lock.toml``.
-        force: replace a tree even if it is patched or edited.
+        dest: the folder that holds the package ``toto/``; created if missing. The lock is ``<dest>.lock.toml``.
+        force: replace the package even if it is patched, edited, or the only copy. Nothing beside it is ever replaced.
         progress: told each step that may take longer than a second.
 
     Raises:
         UsageError: unknown version, no pip, or an impossible destination.
         RefusedError: another file than the pinned one, or a destination that must not be overwritten.
-        StorageError: network or disk; nothing was changed.
+        LockedError: another process is writing there; nothing was changed.
+        StorageError: network or disk; nothing was changed, unless it says that ``recover`` is needed.
     """
     release = pinned_release(version)
     source = Source("release", {"version": version, "wheel": release.wheel, "sha256": release.sha256})
@@ -90,14 +99,14 @@ def vendor_release(
         progress(f"fetching {release.wheel}")
         return release_bytes(version)
 
-    return _lay_down(source, release.files, files, _Target.of(dest, lock_path, force))
+    target = _Target.of(dest, force)
+    return _lay_down(source, release.files, files, target, lambda previous: _asked_again(previous, target.root))
 
 
 def vendor_git(
     url: str,
     rev: str,
     dest: Path = DEFAULT_DESTINATION,
-    lock_path: Path | None = None,
     *,
     force: bool = False,
     progress: Progress = lambda step: None,
@@ -106,43 +115,59 @@ def vendor_git(
 
     Args and errors are those of ``vendor_release``, and ``UsageError`` for an unknown revision or a missing git.
     """
-    target = _Target.of(dest, lock_path, force)
+    target = _Target.of(dest, force)
     files, commit = collect_git(url, rev, progress)
-    source = Source("git", {"url": _without_credentials(url), "rev": rev, "commit": commit})
-    return _lay_down(source, _fingerprints(files), lambda: files, target)
+    address = _without_credentials(url)
+    source = Source("git", {"url": address, "rev": rev, "commit": commit})
+
+    def asked_again(previous: Lock) -> Mapping[PurePosixPath, str] | None:
+        # Only the address that the user names is asked: the one in a lock may be a stranger's.
+        if previous.source.kind != "git" or previous.source.details.get("url") != address:
+            return _asked_again(previous, target.root)
+        return _fingerprints(collect_git(url, previous.source.details.get("commit", ""), progress)[0])
+
+    return _lay_down(source, _fingerprints(files), lambda: files, target, asked_again)
 
 
-def vendor_path(
-    folder: Path,
-    dest: Path = DEFAULT_DESTINATION,
-    lock_path: Path | None = None,
-    *,
-    force: bool = False,
-) -> Vendored:
+def vendor_path(folder: Path, dest: Path = DEFAULT_DESTINATION, *, force: bool = False) -> Vendored:
     """Vendors the package ``toto/`` found in a folder. Args and errors are those of ``vendor_release``."""
-    target = _Target.of(dest, lock_path, force)
+    target = _Target.of(dest, force)
     if folder.resolve().is_relative_to(target.root):
         raise UsageError("the folder to vendor from lies in the destination", path=folder, hint="vendor elsewhere")
     files = collect_path(folder)
-    return _lay_down(Source("path", {"path": folder.as_posix()}), _fingerprints(files), lambda: files, target)
+    # A relative path in a file means: from that file on.
+    told = folder if folder.is_absolute() else Path(os.path.relpath(folder.absolute(), target.root.parent))
+    source = Source("path", {"path": told.as_posix()})
+
+    def asked_again(previous: Lock) -> Mapping[PurePosixPath, str] | None:
+        # The same folder once more: it is there, and what it holds now is what the user wants instead.
+        return previous.files if previous.source == source else _asked_again(previous, target.root)
+
+    return _lay_down(source, _fingerprints(files), lambda: files, target, asked_again)
 
 
 @dataclass(frozen=True)
 class _Target:
     root: Path
-    lock_path: Path
     force: bool
 
     @classmethod
-    def of(cls, dest: Path, lock_path: Path | None, force: bool) -> _Target:
+    def of(cls, dest: Path, force: bool) -> _Target:
         root = _absolute(dest)
-        lock = root.parent / f"{root.name}.lock.toml" if lock_path is None else _absolute(lock_path)
-        if root == root.parent or lock.is_relative_to(root):
+        if root == root.parent:
             raise UsageError("not a folder to vendor into", path=dest, hint="name a folder of its own: vendor/toto")
+        lock = LockFile(root).path
         for path, is_right, what in ((root, root.is_dir, "folder"), (lock, lock.is_file, "file")):
             if path.is_symlink() or (path.exists() and not is_right()):
                 raise UnsafePathError(f"is in the way and no plain {what}", path=path, hint="move it away first")
-        return cls(root, lock, force)
+        return cls(root, force)
+
+
+def _asked_again(previous: Lock, root: Path) -> Mapping[PurePosixPath, str] | None:
+    """What the folder that a lock names holds now. A repository is not asked: that takes the network."""
+    if previous.source.kind != "path":
+        return None
+    return _fingerprints(collect_path(root.parent / previous.source.details.get("path", "")))
 
 
 def _lay_down(
@@ -150,70 +175,87 @@ def _lay_down(
     wanted: Mapping[PurePosixPath, str],
     files: Callable[[], Mapping[PurePosixPath, bytes]],
     target: _Target,
+    asked_again: losses.Fetch,
 ) -> Vendored:
     """Makes the destination hold the wanted files and the lock say so; calls ``files`` only when it has to write."""
     release = next((name for name, known in pinned_releases().items() if known.files == wanted), None)
     lock = Lock(source, release, wanted)
-    root, lock_path = target.root, target.lock_path
+    root, lock_file = target.root, LockFile(target.root, render(lock))
+    where = source.details.get("wheel") or source.details.get("url") or str(root)
+    refuse_faults(wanted, where)
+
+    def done(changed: bool, discarded: tuple[PurePosixPath, ...] = ()) -> Vendored:
+        return Vendored(root, lock_file.path, source, release, wanted, changed, discarded)
+
+    def look() -> tuple[vendor_tree.Found, Lock | None, list[Mapping[PurePosixPath, str]] | None]:
+        """What is there, what its lock says, and the trees that are safe; ``None`` where nothing is to be replaced."""
+        found, previous = vendor_tree.look(root), lock_file.read()
+        if vendor_tree.is_wanted(found, wanted, previous.files if previous else {}):
+            return found, previous, None
+        safe = losses.refuse(root, found, previous, wanted, force=target.force, fetch_again=asked_again)
+        return found, previous, safe
+
+    with _named_errors():
+        # A tree that nobody is writing can be refused, or left alone, without a trace.
+        if not root.exists() or (transaction.is_quiet(root) and not lock_file.next.exists()):
+            _, previous, safe = look()
+            if safe is None and previous == lock:
+                return done(changed=False)
+        elif not target.force:
+            _refuse_if_stuck(root)
+        content = files()
+        check_is_toto(content, where)
+        with _made(root), transaction.exclusive(root, force=target.force):
+            found, previous, safe = look()
+            if safe is None:
+                if previous != lock:
+                    lock_file.replace()
+                return done(changed=previous != lock)
+            plan = vendor_tree.plan(root, found, content, previous.files if previous else {})
+            lost = losses.discarded(root, found, plan, safe)
+            emptied = vendor_tree.emptied_folders(found, content)
+            transaction.lay(plan, tuple(filter(vendor_tree.may_be_written, emptied)), lock_file)
+            vendor_tree.remove_odd(root, found, emptied)
+            return done(changed=True, discarded=lost)
+
+
+def _refuse_if_stuck(root: Path) -> None:
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
-        with vendor_tree.exclusive(root, lock_path):
-            previous = vendor_lock.parse(lock_path.read_bytes()) if lock_path.exists() else None
-            found = vendor_tree.inspect(root)
-            same = found.files == wanted and not (found.patched or found.interrupted)
-            if not same:
-                _refuse_to_lose(found, previous, target)
-                content = files()
-                check_is_toto(content, source.details.get("wheel") or source.details.get("url") or str(root))
-                vendor_tree.replace(root, content, lock_path, vendor_lock.render(lock), found)
-            elif previous != lock:
-                vendor_tree.write_lock(lock_path, vendor_lock.render(lock))
+        transaction.pending(root)
+    except BackupError as error:
+        raise RefusedError(
+            f"a command was interrupted here, and its journal is unusable: {error.message}",
+            path=root,
+            hint="toto-patch recover says more; vendor --force starts afresh",
+        ) from error
+
+
+@contextmanager
+def _made(root: Path) -> Iterator[None]:
+    """Makes the destination and the folders above it, like their parents' owner; takes them back if the block fails."""
+    made: list[Path] = []
+    try:
+        for folder in reversed([root, *root.parents]):
+            with suppress(FileExistsError):
+                folder.mkdir(0o755)
+                made.append(folder)
+                with Tree(folder.parent) as above:
+                    give_to_owner_of(above.folder(PurePosixPath()), above.folder(PurePosixPath(folder.name)))
+                    above.sync_folder(PurePosixPath())
+        yield
+    except BaseException:
+        with suppress(OSError):  # somebody else put something in
+            for folder in reversed(made):
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        where = error.filename or root
-        raise StorageError(f"{error.strerror or error}; nothing was changed", path=where) from error
-    return Vendored(root, lock_path, source, release, wanted, changed=not same or previous != lock)
-
-
-def _refuse_to_lose(found: vendor_tree.Found, previous: Lock | None, target: _Target) -> None:
-    """Refuses to replace work that could not be fetched again."""
-    root = target.root
-    if any(path.parts[0] == ".git" for path in found.files):
-        raise RefusedError(
-            "is a git checkout of its own, which vendor does not replace",
-            path=root,
-            hint=f"patch it where it is (toto-patch --root {root} apply), or vendor into another folder",
-        )
-    if Path.cwd().is_relative_to(root):
-        raise UsageError("the current folder lies in the tree to replace", path=root, hint="run vendor from outside")
-    if target.force:
-        return
-    if found.interrupted:
-        raise RefusedError("an apply or revert was interrupted here", path=root, hint="run toto-patch recover first")
-    if found.patched:
-        raise RefusedError(
-            "the tree is patched",
-            path=root,
-            hint="run toto-patch revert first, or vendor --force to discard the patches",
-        )
-    originals = [previous.files] if previous is not None else []
-    originals += [release.files for release in pinned_releases().values()]
-    if found.files and found.files not in originals:
-        raise _edited(found.files, originals, root)
-
-
-def _edited(
-    found: Mapping[PurePosixPath, str], originals: list[Mapping[PurePosixPath, str]], root: Path
-) -> RefusedError:
-    """Names the files that differ from the original that the tree is closest to."""
-    closest = max(originals, key=lambda original: len(found.items() & original.items()))
-    differing = sorted(path for path in found.keys() | closest.keys() if found.get(path) != closest.get(path))
-    hint = "move them out of the tree, or vendor --force to discard them"
-    if not found.items() & closest.items():
-        return DriftError("holds files that vendor did not put there", path=root / min(found), hint=hint)
-    kinds = {path: "added" if path not in closest else "edited" if path in found else "missing" for path in differing}
-    names = ", ".join(f"{path} ({kind})" for path, kind in kinds.items())
-    return DriftError(f"the tree was edited: {names}", path=root, hint=hint)
+        raise storage_error(error) from error
 
 
 def _absolute(path: Path) -> Path:

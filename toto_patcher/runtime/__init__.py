@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from toto_patcher.runtime.forecast import Forecast
     from toto_patcher.runtime.monitor import TotoMonitor
     from toto_patcher.runtime.pipeline import TotoPipeline
+    from toto_patcher.runtime.said import DataWarning
     from toto_patcher.runtime.warmup import (
         quick_warmup,
         standard_warmup,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "DataWarning",
     "Forecast",
     "TotoMonitor",
     "TotoPipeline",
@@ -30,7 +32,7 @@ __all__ = [
     "thorough_warmup",
     "verify_warmup_effectiveness",
 ]
-_MODULES = {"Forecast": "forecast", "TotoMonitor": "monitor", "TotoPipeline": "pipeline"}
+_MODULES = {"DataWarning": "said", "Forecast": "forecast", "TotoMonitor": "monitor", "TotoPipeline": "pipeline"}
 """Where a name is defined, if that is not ``warmup``."""
 
 

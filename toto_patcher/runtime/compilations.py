@@ -6,9 +6,16 @@ keeps one set of books, whoever called ``torch.compile``. Where torch was never 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from toto_patcher.runtime import forking
+
+log = logging.getLogger(__name__)
 
 
 class _Books:
@@ -23,6 +30,10 @@ class _Books:
         self._total = 0
         self._graphs = 0
         self._last: Any = None
+        forking.renew(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def total(self) -> int:
         torch_books = sys.modules.get("torch._dynamo.utils")
@@ -41,7 +52,8 @@ class _Books:
 
 
 _books = _Books()
-_warm = 0
+_warm: int | None = None
+_calls = 0
 
 
 def total() -> int:
@@ -59,6 +71,36 @@ def mark_warm() -> int:
     return _warm
 
 
+@contextlib.contextmanager
+def watched(call: Callable[[], str]) -> Iterator[None]:
+    """Counts a forecast that compiles something although a warm-up is over, and says so: it stalls for seconds.
+
+    The first one is said, the second, the fourth, and so on.
+
+    Args:
+        call: what is forecast, in words.
+    """
+    global _calls
+    before = total()
+    yield
+    made = total() - before
+    if made and _warm is not None and before >= _warm:
+        _calls += 1
+        if _calls & (_calls - 1) == 0:
+            log.warning(
+                "compiled %d times in a forecast after the warm-up (%s); such forecasts so far: %d. "
+                "Warm up with the shapes that production asks for",
+                made,
+                call(),
+                _calls,
+            )
+
+
+def compiling_calls() -> int:
+    """Forecasts of this process's pipelines that compiled something after a warm-up was over."""
+    return _calls
+
+
 def warm_mark() -> int:
     """``total()`` at the end of the last warm-up; 0 where there was none."""
-    return _warm
+    return _warm or 0

@@ -14,6 +14,7 @@ from toto_patcher.runtime import environment as env
 from toto_patcher.runtime.environment import Origin, Variable
 from toto_patcher.runtime.ledger import Ledger
 from toto_patcher.runtime.places import Exported, Place, TorchSetting
+from toto_patcher.supported import install_hint
 
 _DYNAMO, _INDUCTOR = "torch._dynamo.config", "torch._inductor.config"
 # Torch's own values: another one was assigned by somebody.
@@ -121,9 +122,11 @@ def import_torch() -> str:
     try:
         importlib.import_module(_DYNAMO)
         folder = importlib.import_module("torch._inductor.runtime.cache_dir_utils").default_cache_dir()
+    except OSError:  # nowhere to keep compiled code: the pipeline says so
+        folder = ""
     except ImportError as error:
         raise UsageError(
-            f"compiling needs torch, which cannot be imported: {error}", hint="pip install 'toto-patch[runtime]'"
+            f"compiling needs torch, which cannot be imported: {error}", hint=install_hint("runtime")
         ) from error
     if exported is None:
         os.environ.pop(env.CACHE.name, None)  # importing is enough for torch to export its choice

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from toto_patcher.errors import InputError
+from toto_patcher.runtime import compile_cache
+from toto_patcher.runtime.environment import DEFAULT_BACKEND
 from toto_patcher.runtime.vendored import Vendored
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Drawer:
     Attributes:
         forecaster: upstream's, compiled if a compiler is given and works.
         compiler: what is in force; ``None`` from when compiling failed.
+        compile_error: why compiling that was asked for is not in force; ``None`` while it is, or was not asked for.
         samples_limit: largest batch of samples that fitted after memory ran out, ``None`` while it never has.
     """
 
@@ -79,9 +82,28 @@ class Drawer:
         self._max_oom_retries = max_oom_retries
         self._min_samples = min_samples_per_batch
         self._warned = False
+        self._forked = False
         self.samples_limit: int | None = None
+        self.asked = compiler
         self.compiler = compiler
+        self.compile_error: str | None = None
+        if compiler is not None and compiler.backend == DEFAULT_BACKEND and (reason := compile_cache.trouble()):
+            self.compiler, self.compile_error = None, reason
+            log.warning("torch.compile cannot be used, forecasting without it: %s", reason)
         self.forecaster = self._make()
+
+    def copy(self, backbone: Any) -> Drawer:
+        """One for another backbone of the same tree, set up in the same way."""
+        return Drawer(self._tree, backbone, self.asked, self._amp_dtype, self._max_oom_retries, self._min_samples)
+
+    def after_fork(self) -> None:
+        """In a child that was forked in the middle of a forecast: what the forecaster holds is half of something."""
+        self._forked = True
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Why forecasts took upstream's path instead of the decoder's; empty while none did."""
+        return tuple(sorted(getattr(getattr(self.forecaster, "_kept_decoding", None), "_told", ())))
 
     @property
     def decodes(self) -> bool:
@@ -105,6 +127,8 @@ class Drawer:
             InputError: this torch cannot sample in the precision that was asked for.
             torch.OutOfMemoryError: memory ran out, and a smaller batch is not allowed or did not help.
         """
+        if self._forked:
+            self.forecaster, self._forked = self._make(), False
         # A decoder draws all samples in one call, in rounds of its own; upstream's code draws batch after batch.
         size = request.num_samples if self.decodes else request.samples_per_batch
         retries = 0
@@ -149,7 +173,7 @@ class Drawer:
         if self.compiler is None:
             batch = -(-count // batches)
         more = {} if request.future is None else {"future_exogenous_variables": request.future}
-        with self._arithmetic(request.inputs.series):
+        with self._arithmetic(request.inputs.series.device.type):
             found = self.forecaster.forecast(
                 request.inputs, request.horizon, num_samples=batch * batches, samples_per_batch=batch, **more
             )
@@ -174,8 +198,7 @@ class Drawer:
         except Exception as error:
             if self.compiler is None or out_of_memory(error):
                 raise
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+            reason = _cause(error)
         compiled = self.compiler, self.forecaster
         self.free()
         self.compiler = None
@@ -186,6 +209,7 @@ class Drawer:
         except Exception:
             self.compiler, self.forecaster = compiled  # nothing is wrong with compiling
             raise
+        self.compile_error = reason
         log.warning("torch.compile failed, forecasting without it from now on: %s", reason)
         return drawn
 
@@ -198,23 +222,39 @@ class Drawer:
             torch.cuda.empty_cache()
 
     @contextlib.contextmanager
-    def _arithmetic(self, series: torch.Tensor) -> Iterator[None]:
+    def _arithmetic(self, device: str) -> Iterator[None]:
         """Mixed precision where it is asked for, without a check that upstream fails in 16 bits.
 
-        To torch's tolerance, the weights of its mixture do not sum to 1 there.
+        To torch's tolerance, the weights of its mixture do not sum to 1 there. Weights of 16 bits compute in 16 bits;
+        the series does not come in them, since it would be rounded before it is scaled.
         """
-        sixteen_bit = self._amp_dtype is not None or series.dtype == torch.bfloat16
+        weights = next(self._backbone.parameters()).dtype
+        dtype = self._amp_dtype or (weights if weights.itemsize == 2 else None)
+        if dtype is None:
+            yield
+            return
         before = torch.distributions.Distribution._validate_args
-        if sixteen_bit:
-            torch.distributions.Distribution.set_default_validate_args(False)
+        torch.distributions.Distribution.set_default_validate_args(False)
         try:
-            if self._amp_dtype is None:
+            with torch.autocast(device, dtype=dtype):
                 yield
-            else:
-                with torch.autocast(series.device.type, dtype=self._amp_dtype):
-                    yield
         finally:
             torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def _cause(error: BaseException) -> str:
+    """Its first line, and that of what was behind it where that names a file."""
+    told = [_line(error)]
+    while (behind := error.__cause__ or error.__context__) is not None:
+        error = behind
+    if isinstance(error, OSError) and _line(error) not in told[0]:
+        told.append(_line(error))
+    return ", after ".join(told)
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _seed(seed: int | None, device: torch.device) -> None:

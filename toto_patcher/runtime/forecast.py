@@ -20,8 +20,8 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Forecast:
     """Samples of one series' future, in the series' own units.
 
-    They are float32 on the CPU, whatever the model ran on: they are small beside the model, they outlive its buffers,
-    and having them means that the forecast is done.
+    They are on the CPU, whatever the model ran on: they are small beside the model, they outlive its buffers, and
+    having them means that the forecast is done. float32; float64 where float32 does not hold the series' level.
 
     Attributes:
         samples: (num_samples, prediction_length); of a multivariate series (num_samples, variates, prediction_length).
@@ -29,9 +29,9 @@ class Forecast:
 
     samples: torch.Tensor
 
-    def numpy(self) -> npt.NDArray[np.float32]:
+    def numpy(self) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
         """The samples as an array of the same shape; it shares their memory."""
-        array: npt.NDArray[np.float32] = self.samples.numpy()
+        array: npt.NDArray[np.float32] | npt.NDArray[np.float64] = self.samples.numpy()
         return array
 
     @property
@@ -60,7 +60,8 @@ class Forecast:
         """
         levels = check_levels([q] if isinstance(q, (int, float)) else q)
         # Not torch.quantile, which refuses more than 16 million numbers.
-        found = torch.from_numpy(np.quantile(self.numpy(), levels, axis=0).astype(np.float32, copy=False))
+        samples = self.numpy()
+        found = torch.from_numpy(np.quantile(samples, levels, axis=0).astype(samples.dtype, copy=False))
         return found[0] if isinstance(q, (int, float)) else found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:

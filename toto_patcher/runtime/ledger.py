@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from toto_patcher.runtime import forking
 from toto_patcher.runtime.places import Exported, Place
 
 
@@ -33,8 +34,13 @@ class Ledger:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        forking.renew(self)
         self._pages: list[Page] = []
         self._ours: dict[Place, _Written] = {}
+
+    def after_fork(self) -> None:
+        """See ``forking``."""
+        self.lock = threading.RLock()
 
     def theirs(self, place: Place) -> Any:
         """What the user has in a place: what is there, unless we put it there; then what was there before."""

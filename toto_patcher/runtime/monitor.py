@@ -14,7 +14,7 @@ from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from toto_patcher.errors import InputError
-from toto_patcher.runtime import compilations
+from toto_patcher.runtime import compilations, forking, service
 from toto_patcher.runtime.baseline import Baseline
 
 if TYPE_CHECKING:
@@ -52,12 +52,21 @@ class Totals:
         bad_values: values that were NaN or infinite.
         seconds: of inference.
         buckets: forecasts by latency: up to each of ``BUCKETS_S``, and above.
+        compiling_calls: of the forecasts, those before which or in which something was compiled after the warm-up.
     """
 
     forecasts: int
     bad_values: int
     seconds: float
     buckets: list[int]
+    compiling_calls: int = 0
+
+
+class Health(dict[str, Any]):
+    """What ``check_health`` found; as a truth value it is ``healthy``."""
+
+    def __bool__(self) -> bool:
+        return bool(self.get("healthy"))
 
 
 class TotoMonitor:
@@ -73,6 +82,7 @@ class TotoMonitor:
         alert_threshold_drift: largest ``level_drift`` and ``time_drift`` that are healthy, against the baseline.
         alert_threshold_time_cv: largest ``time_cv`` that is healthy; ``None``: a machine with other work is no alarm.
         name: label of the Prometheus export, for services with several monitors.
+        pipeline: whose compilation and profile are looked at; by default those of all pipelines of the process.
 
     Raises:
         InputError: a threshold is not above 0, the window holds fewer than 5, or the baseline cannot be read.
@@ -87,6 +97,7 @@ class TotoMonitor:
         alert_threshold_drift: float = 0.50,
         alert_threshold_time_cv: float | None = None,
         name: str = "",
+        pipeline: Any = None,
     ) -> None:
         limits = {
             "alert_threshold_cv": alert_threshold_cv,
@@ -104,7 +115,13 @@ class TotoMonitor:
         self._lock = threading.Lock()
         self._records: deque[Record] = deque(maxlen=window)
         self._totals = Totals(0, 0, 0.0, [0] * (len(BUCKETS_S) + 1))
-        self._made = compilations.total()
+        self._made = self._last = compilations.total()
+        self._pipelines = None if pipeline is None else [pipeline]
+        forking.renew(self)
+
+    def after_fork(self) -> None:
+        """See ``forking``."""
+        self._lock = threading.Lock()
 
     def record(self, forecast: Any, inference_time_ms: float) -> None:
         """Adds a forecast.
@@ -134,18 +151,24 @@ class TotoMonitor:
             self._totals.bad_values += bad
             self._totals.seconds += made.ms / 1e3
             self._totals.buckets[bisect_left(BUCKETS_S, made.ms / 1e3)] += 1
+            self._totals.compiling_calls += made.compiled > max(self._last, compilations.warm_mark())
+            self._last = made.compiled
 
-    def check_health(self) -> Literal[True] | dict[str, Any]:
+    def check_health(self) -> Literal[True] | Health:
         """Judges the window. ``True`` while it holds fewer than 5 records: too few to say anything.
 
         Returns:
+            A dictionary whose truth value is its ``healthy``, so that ``if not monitor.check_health(): alarm()`` works.
             ``mae_cv``: standard deviation over mean, across the records of the window, of each forecast's mean
             absolute level (the mean of the absolute values of its samples); it tells forecasts that jump about, and
             has nothing to do with errors against what came later. ``time_cv``: the same of the latencies.
             ``healthy``, and ``reasons`` in words where it is not. ``num_records``, ``level_mean``, ``time_mean_ms``,
             ``time_median_ms``, ``time_p95_ms``. ``nan_count``: values of the window that are NaN or infinite; one is
             unhealthy. ``recompilations``: since the warm-up; ``recent_recompilations``: those of them since the
-            window's first record, any of which is unhealthy. ``level_drift`` and ``time_drift``: how far the mean
+            window's first record, any of which is unhealthy; ``compiling_calls``: recorded forecasts that met one.
+            ``compiled``, ``profiles``: of the pipelines, ``None`` and empty where there is none; ``compile_errors``:
+            why compilation that was asked for is lost, which is unhealthy; ``fallbacks``: why forecasts took
+            upstream's path, which is slow but right. ``level_drift`` and ``time_drift``: how far the mean
             level and the median latency are from the baseline's, as a share of it; ``None`` without a baseline.
             Time drifts to the worse only by growing.
         """
@@ -153,10 +176,15 @@ class TotoMonitor:
             records = list(self._records)
         return True if len(records) < ENOUGH else self._judge(records)
 
-    def _judge(self, records: Sequence[Record]) -> dict[str, Any]:
+    def service(self) -> service.State:
+        """How the pipeline, or those of the process, forecast now."""
+        return service.state(self._pipelines)
+
+    def _judge(self, records: Sequence[Record]) -> Health:
         levels = [record.level for record in records if not math.isnan(record.level)]
         times = [record.ms for record in records]
         since, recent = self._compiled(records)
+        serving = self.service()
         found: dict[str, Any] = {
             "mae_cv": _cv(levels),
             "time_cv": _cv(times),
@@ -168,6 +196,11 @@ class TotoMonitor:
             "nan_count": sum(record.bad for record in records),
             "recompilations": since,
             "recent_recompilations": recent,
+            "compiling_calls": self._totals.compiling_calls,
+            "compiled": serving.compiled,
+            "profiles": list(serving.profiles),
+            "compile_errors": list(serving.lost),
+            "fallbacks": list(serving.fallbacks),
             "level_drift": None,
             "time_drift": None,
         }
@@ -175,7 +208,7 @@ class TotoMonitor:
             found["level_drift"] = _away(found["level_mean"], self.baseline.level_mean)
             found["time_drift"] = _away(found["time_median_ms"], self.baseline.time_median_ms)
         reasons = self._reasons(found)
-        return {**found, "reasons": reasons, "healthy": not reasons}
+        return Health({**found, "reasons": reasons, "healthy": not reasons})
 
     def _compiled(self, records: Sequence[Record]) -> tuple[int, int]:
         """Compilations since the warm-up, and those of them since the first of the records."""
@@ -199,6 +232,7 @@ class TotoMonitor:
                 told.append(f"{what} by {size:.0%}, more than {bound:.0%}")
         if found["recent_recompilations"]:
             told.append(f"{found['recent_recompilations']} compilations after the warm-up")
+        told += [f"compilation is lost: {reason}" for reason in found["compile_errors"]]
         return told
 
     def save_baseline(self, path: Path | str) -> Baseline:
@@ -222,13 +256,16 @@ class TotoMonitor:
         return self.baseline
 
     def snapshot(self) -> dict[str, Any]:
-        """All that is known now, as plain data: ``totals``, ``recompilations``, ``health`` as of ``check_health``."""
+        """All that is known now, as plain data: ``totals``, ``recompilations``, ``service``, and ``health`` as of
+        ``check_health``.
+        """
         with self._lock:
             records, totals = list(self._records), asdict(self._totals)
         return {
             "name": self.name,
             "totals": totals,
             "recompilations": self._compiled(records)[0],
+            "service": asdict(self.service()),
             "baseline": None if self.baseline is None else asdict(self.baseline),
             "health": True if len(records) < ENOUGH else self._judge(records),
         }
@@ -282,6 +319,6 @@ def _away(value: float, base: float) -> float | None:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,9 +5,14 @@
 | `toto_inference_seconds` | histogram | latency of the recorded forecasts |
 | `toto_forecast_nan_total` | counter | values of forecasts that were NaN or infinite |
 | `toto_recompilations_total` | counter | compilations of the process since the warm-up |
-| `toto_healthy` | gauge | 1 healthy or too few records, 0 not |
+| `toto_healthy` | gauge | 1 healthy, 0 not; with too few records 0 only where compilation is lost |
 | `toto_forecast_level_cv_ratio` | gauge | `mae_cv` of `check_health` |
 | `toto_inference_cv_ratio` | gauge | `time_cv` of `check_health` |
+| `toto_compiling_calls_total` | counter | recorded forecasts that met a compilation after the warm-up |
+| `toto_compiled` | gauge | 1 all pipelines are compiled, 0 not; absent where there is none |
+| `toto_compile_lost` | gauge | pipelines that lost the compilation that was asked for |
+| `toto_fallback` | gauge | reasons for which forecasts took upstream's path |
+| `toto_profile_info` | gauge | 1, with the label `profile`: that of each tree, or `unpatched` |
 
 Each has the label ``monitor``, the monitor's name. Every export has a registry of its own: nothing enters that of the
 process, and a service that exports metrics already registers ``Collector([monitor])`` in its own.
@@ -20,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from toto_patcher.errors import UsageError
 from toto_patcher.runtime.monitor import BUCKETS_S
+from toto_patcher.supported import install_hint
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -48,17 +54,30 @@ class Collector:
             "toto_forecast_level_cv_ratio", "Spread of the forecasts' level over its mean.", labels=label
         )
         pace = core.GaugeMetricFamily("toto_inference_cv_ratio", "Spread of the latency over its mean.", labels=label)
+        calls = core.CounterMetricFamily("toto_compiling_calls", "Forecasts that met a compilation.", labels=label)
+        on = core.GaugeMetricFamily("toto_compiled", "1: all pipelines are compiled.", labels=label)
+        lost = core.GaugeMetricFamily("toto_compile_lost", "Pipelines that lost their compilation.", labels=label)
+        slow = core.GaugeMetricFamily("toto_fallback", "Reasons for forecasts on upstream's path.", labels=label)
+        profile = core.GaugeMetricFamily("toto_profile_info", "Profiles of the trees.", labels=[*label, "profile"])
         for monitor in self._monitors:
             found, name = monitor.snapshot(), [monitor.name]
             totals, health = found["totals"], found["health"]
             latency.add_metric(name, list(_cumulated(totals["buckets"])), totals["seconds"])
             bad.add_metric(name, totals["bad_values"])
             compiled.add_metric(name, found["recompilations"])
-            healthy.add_metric(name, float(health is True or health["healthy"]))
+            serving = found["service"]
+            healthy.add_metric(name, float(bool(health) and not serving["lost"]))
+            calls.add_metric(name, totals["compiling_calls"])
+            if serving["compiled"] is not None:
+                on.add_metric(name, float(serving["compiled"]))
+            lost.add_metric(name, len(serving["lost"]))
+            slow.add_metric(name, len(serving["fallbacks"]))
+            for each in serving["profiles"]:
+                profile.add_metric([*name, each], 1.0)
             if health is not True:
                 level.add_metric(name, health["mae_cv"])
                 pace.add_metric(name, health["time_cv"])
-        yield from (latency, bad, compiled, healthy, level, pace)
+        yield from (latency, bad, compiled, healthy, level, pace, calls, on, lost, slow, profile)
 
 
 def exposition(monitors: Iterable[TotoMonitor]) -> str:
@@ -86,5 +105,5 @@ def _library() -> Any:
     try:
         from prometheus_client import core
     except ImportError as error:
-        raise UsageError(MISSING, hint="pip install 'toto-patch[monitor]', or use TotoMonitor.to_json()") from error
+        raise UsageError(MISSING, hint=f"{install_hint('monitor')}, or use TotoMonitor.to_json()") from error
     return core

@@ -5,6 +5,7 @@ One process holds one tree: modules of two trees would have the same names.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -14,6 +15,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,8 @@ class Vendored:
 
 _loaded: Vendored | None = None
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
 
 
 def load(root: Path | str | None = None) -> Vendored:
@@ -79,7 +83,7 @@ def load(root: Path | str | None = None) -> Vendored:
         if _loaded is not None and root is None:
             return _loaded
         try:
-            folder = roots.find(None if root is None else Path(root)).resolve()
+            folder = roots.find(None if root is None else Path(root), below=False).resolve()
         except NoCheckoutError as error:
             found = _import_installed(error)
         else:
@@ -133,7 +137,8 @@ def _import(root: Path, searched: Path, *, installed: bool) -> Vendored:
         classes = {}
         _delay_estimators()
         for name, dotted in names.items():
-            module = importlib.import_module(dotted)
+            with _home():
+                module = importlib.import_module(dotted)
             if not _within(getattr(module, "__file__", None), searched):
                 raise UnknownSourceError(
                     f"importing {dotted} from {searched} gave another package, from {module.__file__}",
@@ -251,6 +256,24 @@ def _recorded(root: Path) -> str | None:
         return None
     profile = state.get("profile") if isinstance(state, dict) else None
     return profile if isinstance(profile, str) else None
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[None]:
+    """GluonTS asks for the user's home when it is imported, and fails where a user id has neither HOME nor a name."""
+    name = "XDG_DATA_HOME"
+    try:
+        Path("~").expanduser()
+        homeless = False
+    except RuntimeError:
+        homeless = name not in os.environ
+    if homeless:
+        os.environ[name] = os.curdir
+    try:
+        yield
+    finally:
+        if homeless:
+            os.environ.pop(name, None)
 
 
 def _delay_estimators() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from toto_patcher.errors import InputError, WarmUpError
-from toto_patcher.runtime import compilations
+from toto_patcher.runtime import compilations, service
 from toto_patcher.runtime.sampling import Sampling, judge_sampling
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ def verify_warmup_effectiveness(
         times the median was not warm. ``num_runs``. ``recompilations`` during the runs. ``sampling_ratio``: the
         spread of the samples' mean between runs over the one to expect, sample std / sqrt(num_samples);
         ``sampling_bounds`` and ``sampling_verdict`` (``as expected``, ``too wide``, ``too narrow``).
-        ``effective``: no recompilation, samples as expected and, where the pipeline says it is compiled, something
-        was compiled at all; else ``reasons`` says in words why not. Time decides nothing: a busy machine spreads it.
+        ``compiled``: whether the pipeline is. ``effective``: no recompilation, samples as expected, compilation not
+        lost, no forecast on upstream's path and, where the pipeline says it is compiled, something was compiled; else
+        ``reasons`` says in words why not. Time decides nothing: a busy machine spreads it.
 
     Raises:
         WarmUpError: a run failed, as in ``warm_up``.
@@ -191,7 +192,10 @@ def verify_warmup_effectiveness(
         runs.append(values)
     after = compilations.total()
     sampling = judge_sampling(np.stack(runs))
-    reasons = _reasons(after - before, sampling, bool(getattr(pipeline, "compiled", False)) and after == 0)
+    serving = service.state([pipeline])
+    reasons = _reasons(after - before, sampling, bool(serving.compiled) and after == 0)
+    reasons += [f"compilation is lost: {reason}" for reason in serving.lost]
+    reasons += [f"forecasts take upstream's path: {reason}" for reason in serving.fallbacks]
     median = float(np.median(times))
     return {
         **_spread("mae", "", levels),
@@ -204,6 +208,7 @@ def verify_warmup_effectiveness(
         "sampling_ratio": sampling.ratio,
         "sampling_bounds": sampling.bounds,
         "sampling_verdict": sampling.verdict,
+        "compiled": bool(serving.compiled),
         "effective": not reasons,
         "reasons": reasons,
     }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from toto_patcher.errors import BackupError, DriftError, UnsafePathError
 from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, MAX_RECORD_BYTES, PHASES
 from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def find(tree: Tree) -> tuple[PurePosixPath, Journal] | None:
         BackupError: the journal is damaged.
     """
     for phase in PHASES:
-        data = tree.read(phase)
+        data = tree.read(phase, MAX_RECORD_BYTES)
         if data is not None:
             from toto_patcher.patching.state import Journal, from_bytes
 

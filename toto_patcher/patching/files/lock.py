@@ -9,15 +9,30 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
 from types import FrameType
 
 from toto_patcher.errors import LockedError, StorageError, UnsafePathError
 from toto_patcher.patching.files.layout import FOLDER
-from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.safe_files import Tree, give_to_owner_of
 from toto_patcher.patching.files.system_errors import about
 
 LOCK = FOLDER / "lock"
-IGNORE, IGNORE_ALL = FOLDER / ".gitignore", b"*\n"
+OURS = {
+    FOLDER / ".gitignore": b"""\
+# Written by toto-patch. The record (state.json and backups/) is to be committed with the patched files.
+/lock
+/*.tmp
+/done.json
+/undo.json
+/journal.json
+/prepare.json
+/backups/*.tmp
+""",
+    FOLDER / ".gitattributes": b"# Written by toto-patch: git keeps every byte of the record.\n* -text\n",
+}
+"""What git is told about the record: that it travels, whole, without what is of the moment."""
+_EARLIER = {FOLDER / ".gitignore": b"*\n"}
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ATTEMPTS = 1000
 
@@ -35,15 +50,19 @@ def acquire(tree: Tree) -> int:
     """
     for _ in range(_ATTEMPTS):
         tree.forget(FOLDER)
+        made = False
         if tree.status(FOLDER) is None:
             tree.check_writable(FOLDER.parent)
-            tree.make_folder(FOLDER)
+            made = tree.make_folder(FOLDER)
         try:
             with about(LOCK):
                 descriptor = os.open(LOCK.name, _FLAGS, 0o644, dir_fd=tree.folder(FOLDER))
         except FileNotFoundError:
             continue  # the holder has just removed the folder, as a revert does
         except OSError as error:
+            if made:
+                with suppress(OSError):
+                    tree.remove_folder(FOLDER)
             if error.errno is not None and stat.S_ISLNK(getattr(tree.status(LOCK), "st_mode", 0)):
                 raise UnsafePathError("is a symbolic link", path=LOCK) from error
             raise
@@ -52,6 +71,7 @@ def acquire(tree: Tree) -> int:
             if not stat.S_ISREG(mine.st_mode):
                 raise UnsafePathError("is not a plain file", path=LOCK)
             with about(LOCK):
+                give_to_owner_of(tree.folder(FOLDER), descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The former holder may have removed the file between our open and our lock. Then the lock guards nothing:
             # a third process may hold a new file of this name. The folder is walked anew for the same reason.
@@ -70,31 +90,35 @@ def acquire(tree: Tree) -> int:
     raise StorageError("cannot get hold of the lock: the folder keeps changing", path=LOCK)
 
 
-def hide(tree: Tree) -> None:
-    """Makes git ignore ``.toto-patch``, unless somebody has said there what git is to ignore. Needs the lock."""
-    if _is_ours(tree) and tree.read(IGNORE) != IGNORE_ALL:
-        tree.remove(IGNORE)
-        try:
-            tree.write_new(IGNORE, IGNORE_ALL, 0o644)
-        except FileExistsError:
-            return  # somebody's own, just now
-        except BaseException:
-            with suppress(OSError):
-                tree.remove(IGNORE)  # whatever bytes of it there are, nobody else wrote them
-            raise
+def describe_to_git(tree: Tree) -> None:
+    """Says what of ``.toto-patch`` belongs into git, unless somebody has said it differently. Needs the lock."""
+    for path, data in OURS.items():
+        if _is_ours(tree, path) and tree.read(path) != data:
+            tree.remove(path)
+            try:
+                tree.write_new(path, data, 0o644)
+            except FileExistsError:
+                return  # somebody's own, just now
+            except BaseException:
+                with suppress(OSError):
+                    tree.remove(path)  # whatever bytes of it there are, nobody else wrote them
+                raise
 
 
-def _is_ours(tree: Tree) -> bool:
-    """Whether the list of what git ignores is not there, ours, or the half of ours that a killed command left."""
-    return IGNORE_ALL.startswith(tree.read(IGNORE) or b"")
+def _is_ours(tree: Tree, path: PurePosixPath) -> bool:
+    """Whether a file for git is not there, ours, of an earlier version, or the half that a killed command left."""
+    present = tree.read(path) or b""
+    return OURS[path].startswith(present) or _EARLIER.get(path, b"").startswith(present)
 
 
 def release(tree: Tree, descriptor: int) -> None:
     """Gives the lock back, and removes ``.toto-patch`` if nothing else is in it."""
     try:
         with suppress(OSError, UnsafePathError):
-            if set(tree.names(FOLDER)) <= {LOCK.name, IGNORE.name} and _is_ours(tree):
-                tree.remove(IGNORE)
+            names = {LOCK.name, *(path.name for path in OURS)}
+            if set(tree.names(FOLDER)) <= names and all(_is_ours(tree, path) for path in OURS):
+                for path in OURS:
+                    tree.remove(path)
                 tree.remove(LOCK)
                 tree.remove_folder(FOLDER)
     finally:

@@ -18,36 +18,46 @@ if TYPE_CHECKING:
 NEW_FILE_MODE = 0o644
 
 
-def check_plan(tree: Tree, plan: Plan, state: State | None) -> None:
+def check_plan(tree: Tree, plan: Plan, state: State | None, *, adopted: bool = False) -> None:
     """Checks that the checkout is what the plan was made for, and that every file to write is a plain one.
 
     Raises:
         RefusedError, RefusedGroup: with every file that drifted, is unsafe or does not match the state.
         OSError: a file or its folder is read-only.
     """
-    refuse_all(refusals(tree, plan, state))
+    refuse_all(refusals(tree, plan, state, adopted=adopted))
+    _check_writable(tree, plan)
+
+
+def check_files(tree: Tree, plan: Plan) -> None:
+    """As ``check_plan``, for a plan that no record speaks of."""
+    refuse_all([found for change in plan.changes if (found := refusal(tree, change)) is not None])
+    _check_writable(tree, plan)
+
+
+def _check_writable(tree: Tree, plan: Plan) -> None:
     for change in plan.pending:
         if change.before is not None:
             tree.check_writable(change.path)
         tree.check_writable(_nearest_folder(tree, change.path.parent))
 
 
-def refusals(tree: Tree, plan: Plan, state: State | None) -> list[RefusedError]:
+def refusals(tree: Tree, plan: Plan, state: State | None, *, adopted: bool = False) -> list[RefusedError]:
     """Every reason not to write this plan but for what the file system allows, so that a dry run knows them too."""
     refusals = [found for change in plan.changes if (found := refusal(tree, change)) is not None]
     paths = [change.path for change in plan.changes]
     if len(set(paths)) != len(paths):
         refusals.append(RefusedError("the plan names a file twice"))
-    refusals.extend(_contradictions(plan, state))
+    refusals.extend(_contradictions(plan, state, adopted))
     return refusals
 
 
 def refusal(tree: Tree, change: FileChange) -> RefusedError | None:
     """Why this one file must not be written: an unsafe path, or other bytes than the plan expects."""
-    from toto_patcher.patching.state import check_relative
+    from toto_patcher.patching.record_rules import check_package_path
 
     try:
-        check_relative(str(change.path))
+        check_package_path(str(change.path))
         status = tree.status(change.path)
         disk = None if status is None else tree.read(change.path)
     except ValueError as error:
@@ -69,7 +79,7 @@ def refusal(tree: Tree, change: FileChange) -> RefusedError | None:
     return DriftError(message, path=change.path, hint=hint)
 
 
-def _contradictions(plan: Plan, state: State | None) -> list[RefusedError]:
+def _contradictions(plan: Plan, state: State | None, adopted: bool) -> list[RefusedError]:
     """A plan that forgets a patched file, or takes other bytes for its original, would lose that original.
 
     And a plan made after an edit takes the edited bytes for those on disk; it must not replace them either.
@@ -86,7 +96,7 @@ def _contradictions(plan: Plan, state: State | None) -> list[RefusedError]:
             hint = "keep your edit elsewhere and put back what toto-patch wrote, or the original, then try again"
             refusals.append(DriftError("was edited after it was patched", path=file.path, hint=hint))
     for path, change in planned.items():
-        if change.before != change.pristine:
+        if change.before != change.pristine and not (adopted and change.is_noop):
             message = "is not patched, and is not the original that the plan was made from either"
             refusals.append(DriftError(message, path=path, hint="run the command again: it plans from what is there"))
     return refusals
@@ -102,6 +112,16 @@ def missing_folders(tree: Tree, plan: Plan) -> tuple[PurePosixPath, ...]:
     """The folders that the plan's new files need and that do not exist, parents first."""
     wanted = {folder for change in plan.pending if change.after is not None for folder in change.path.parents}
     return tuple(sorted(folder for folder in wanted if folder.parts and tree.status(folder) is None))
+
+
+def added_folders(tree: Tree, plan: Plan) -> tuple[PurePosixPath, ...]:
+    """The folders that hold nothing but the files that a plan adds, which it must have made; parents first."""
+    own = {change.path for change in plan.changes if change.pristine is None}
+    parents = {folder for path in own for folder in path.parents if folder.parts}
+    for folder in sorted(parents, key=lambda folder: len(folder.parts), reverse=True):
+        if all(name == "__pycache__" or folder / name in own for name in tree.names(folder)):
+            own.add(folder)
+    return tuple(sorted(own & parents))
 
 
 def missing_backups(tree: Tree, state: State | None, pristine: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -124,6 +144,7 @@ def next_state(
     new_folders: tuple[PurePosixPath, ...] = (),
     release: str | None = None,
     git_commit: str | None = None,
+    package: Mapping[str, str] | None = None,
 ) -> State | None:
     """What will be in force once the plan is done; ``None`` when nothing is.
 
@@ -136,6 +157,7 @@ def next_state(
         new_folders: folders that are made for the plan.
         release: the toto-ts release, if known.
         git_commit: the commit the checkout was at, if known.
+        package: fingerprints of the package's other files; those recorded before if not given.
     """
     if not plan.patches:
         strays = [change for change in plan.changes if change.after != change.pristine]
@@ -153,7 +175,7 @@ def next_state(
                 path=str(change.path),
                 pristine=None if change.pristine is None else fingerprint(change.pristine),
                 patched=None if change.after is None else fingerprint(change.after),
-                mode=known.mode if known else modes.get(change.path, NEW_FILE_MODE),
+                mode=known.mode if known else modes.get(change.path, NEW_FILE_MODE) & 0o777,
                 backup=change.pristine is not None and (backup or (known is not None and known.backup)),
                 patches=change.patches,
             )
@@ -169,4 +191,5 @@ def next_state(
         patches=plan.patches,
         files=tuple(files),
         folders=tuple(sorted(folders & used)),
+        package=package if package is not None else (old.package if old else None),
     )

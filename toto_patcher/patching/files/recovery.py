@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from toto_patcher.errors import BackupError, DriftError, RefusedError, UnsafePathError, refuse_all
 from toto_patcher.patching.files import journal
-from toto_patcher.patching.files.layout import BACKUPS, FOLDER, STATE
+from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, SET_ASIDE, STATE
 from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
@@ -54,6 +54,42 @@ def _is_ready(tree: Tree, entry: Entry, *, forward: bool) -> bool:
 
 def _is_foreign(tree: Tree, entry: Entry) -> bool:
     return journal.look(tree, PurePosixPath(entry.path)) not in (entry.before, entry.after)
+
+
+def _was_moved(tree: Tree, entry: Entry) -> bool | None:
+    """Whether a file had its new bytes before somebody edited it; ``None`` where nothing tells any more."""
+    held = {journal.look(tree, name) for name in journal.temporaries(entry)}
+    if entry.before is None:
+        return entry.after not in held
+    if entry.before in held:
+        return True
+    return False if entry.after in held else None
+
+
+def standing(tree: Tree, moves: Journal) -> Literal["old", "new", "mixed"]:
+    """Where the files of a transaction are, by what is on disk: all old, all new, or some of each."""
+    looks = [(entry, journal.look(tree, PurePosixPath(entry.path))) for entry in moves.entries]
+    if all(look == entry.before for entry, look in looks):
+        return "old"
+    return "new" if all(look == entry.after for entry, look in looks) else "mixed"
+
+
+def _loses_an_original(tree: Tree, moves: Journal, *, forward: bool) -> bool:
+    """Whether going this way drops the record, and with it the original of a file that was edited when patched."""
+    state = next((entry for entry in moves.entries if entry.path == str(STATE)), None)
+    if state is None or (state.after if forward else state.before) is not None:
+        return False
+    edited = [entry for entry in moves.entries if entry is not state and _is_foreign(tree, entry)]
+    return any(_was_moved(tree, entry) is not forward for entry in edited)
+
+
+def _needed_backups(tree: Tree, moves: Journal, *, forward: bool) -> set[str]:
+    """Originals of files that were edited when patched; the last copy of such a one stays, whatever else is dropped."""
+    needed = set()
+    for entry in moves.entries:
+        if entry.path != str(STATE) and _is_foreign(tree, entry) and _was_moved(tree, entry) is not forward:
+            needed |= {digest for digest in (entry.before, entry.after) if digest is not None}
+    return needed
 
 
 def _put_displaced_edits_back(tree: Tree, moves: Journal) -> None:
@@ -99,7 +135,10 @@ def settle(tree: Tree) -> Recovery | None:
         moved = all(journal.look(tree, PurePosixPath(entry.path)) == entry.after for entry in sources)
         can_undo = all(_is_ready(tree, entry, forward=False) for entry in own)
         # With a foreign edit in the way the tree cannot become all new; go on only if the rest is already.
-        if can_finish and (len(own) == len(moves.entries) or moved or not can_undo):
+        prefer_new = len(own) == len(moves.entries) or moved or not can_undo
+        if _loses_an_original(tree, moves, forward=prefer_new):
+            prefer_new = not prefer_new
+        if can_finish and (prefer_new or not can_undo):
             return go_forward(tree, phase, moves)
         if not can_undo:
             refuse_all([_stuck(entry) for entry in own if not _is_ready(tree, entry, forward=False)])
@@ -110,6 +149,14 @@ def _stuck(entry: Entry) -> RefusedError:
     message = "an interrupted command replaced it, and the bytes it had are gone"
     hint = f"put the original back by hand (from git or the release), delete {journal.MOVE} and run `toto-patch status`"
     return BackupError(message, path=entry.path, hint=hint)
+
+
+def set_aside(tree: Tree) -> None:
+    """Takes a journal that allows no recovery out of the way, for a transaction that replaces all that it is about."""
+    for phase in PHASES:
+        if tree.status(phase) is not None:
+            tree.rename(phase, SET_ASIDE)
+    tree.sync_folder(FOLDER)
 
 
 def go_forward(tree: Tree, phase: PurePosixPath, moves: Journal) -> Recovery:
@@ -151,6 +198,8 @@ def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) ->
         Temporaries that hold bytes which are neither old nor new; they are somebody's edit and stay.
     """
     kept = []
+    # Before the first move every file is as it was, so an edit was made of the original.
+    needed = set() if phase == journal.PREPARE else _needed_backups(tree, moves, forward=forward)
     for entry in moves.entries:
         tree.remove(journal.part(entry))
         for name in journal.temporaries(entry):
@@ -162,8 +211,10 @@ def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) ->
     if forward:
         for path in moves.bytecode:
             remove_bytecode(tree, PurePosixPath(path))
+        tree.remove(SET_ASIDE)
     for digest in moves.old_backups if forward else moves.new_backups:
-        tree.remove(BACKUPS / digest)
+        if digest not in needed:
+            tree.remove(BACKUPS / digest)
     for backup in tree.names(BACKUPS):
         if _HALF_BACKUP.fullmatch(backup):
             tree.remove(BACKUPS / backup)
@@ -174,7 +225,9 @@ def clear(tree: Tree, phase: PurePosixPath, moves: Journal, *, forward: bool) ->
     with suppress(OSError):
         journal.sync_folders(tree, moves)
     tree.remove(phase)
-    tree.sync_folder(FOLDER)
+    # All is done. A journal that a power cut brings back is settled once more, to the same end.
+    with suppress(OSError):
+        tree.sync_folder(FOLDER)
     return tuple(kept)
 
 

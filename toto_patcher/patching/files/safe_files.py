@@ -15,11 +15,26 @@ from types import TracebackType
 
 from toto_patcher.errors import UnsafePathError
 from toto_patcher.patching.files import renames
+from toto_patcher.patching.files.layout import MAX_FILE_BYTES
 from toto_patcher.patching.files.system_errors import UNSUPPORTED, about, storage_error
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def give_to_owner_of(folder: int, made: int) -> None:
+    """Gives what root made in a folder to the folder's owner, who could not change or remove it otherwise.
+
+    Args:
+        folder: a descriptor of the folder.
+        made: a descriptor of what was made in it.
+    """
+    if os.geteuid() != 0:
+        return
+    owner, mine = os.fstat(folder), os.fstat(made)
+    if (mine.st_uid, mine.st_gid) != (owner.st_uid, owner.st_gid):
+        os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 class Tree:
@@ -78,11 +93,11 @@ class Tree:
         except FileNotFoundError:
             return None
 
-    def read(self, path: PurePosixPath) -> bytes | None:
+    def read(self, path: PurePosixPath, limit: int = MAX_FILE_BYTES) -> bytes | None:
         """The bytes of a plain file; ``None`` where there is nothing.
 
         Raises:
-            UnsafePathError: it is a symbolic link, FIFO, device, socket or folder.
+            UnsafePathError: it is a symbolic link, FIFO, device, socket or folder, or has more bytes than ``limit``.
         """
         status = self.status(path)
         if status is not None and not stat.S_ISREG(status.st_mode):
@@ -100,7 +115,10 @@ class Tree:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnsafePathError("is not a plain file", path=path)
             with about(path), os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read()
+                data = file.read(limit + 1)  # never all of a file that somebody made to be too large
+            if len(data) > limit:
+                raise UnsafePathError(f"is larger than {limit // 1024} KiB, which none of its kind is", path=path)
+            return data
         finally:
             os.close(descriptor)
 
@@ -110,7 +128,8 @@ class Tree:
         Args:
             path: where.
             data: what.
-            like: the permission bits, or the status of a file whose owner and permission bits it takes over.
+            like: the permission bits, or the status of a file whose owner and permission bits it takes over. Without
+                such a file the owner is the folder's: root does not leave files of its own in somebody's tree.
 
         Raises:
             OSError: also when the file cannot be read back as written; whatever was written is left behind.
@@ -121,7 +140,9 @@ class Tree:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-                if not isinstance(like, int):
+                if isinstance(like, int):
+                    give_to_owner_of(self.folder(path.parent), descriptor)
+                else:
                     mine = os.fstat(descriptor)
                     if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
                         os.fchown(descriptor, like.st_uid, like.st_gid)
@@ -193,12 +214,23 @@ class Tree:
         return True
 
     def make_folder(self, path: PurePosixPath) -> bool:
-        """Makes a folder in an existing one. False where there was one."""
+        """Makes a folder in an existing one, for the owner of that, and waits until the disk has its name.
+
+        False where there was one.
+        """
         try:
             with about(path):
                 os.mkdir(path.name, 0o755, dir_fd=self.folder(path.parent))
         except FileExistsError:
             return False
+        try:
+            with about(path):
+                give_to_owner_of(self.folder(path.parent), self.folder(path))
+            self.sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                self.remove_folder(path)
+            raise
         return True
 
     def remove_folder(self, path: PurePosixPath) -> bool:

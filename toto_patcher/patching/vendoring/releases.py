@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +101,20 @@ def release_bytes(version: str) -> Mapping[PurePosixPath, bytes]:
     return files
 
 
+def cached_release_bytes(version: str) -> Mapping[PurePosixPath, bytes] | None:
+    """As ``release_bytes``, from the cache alone; ``None`` where it is not there, whole."""
+    release, folder = pinned_release(version), cache_folder()
+    try:
+        data = b"" if folder is None else (folder / release.wheel).read_bytes()
+    except OSError:
+        return None
+    if fingerprint(data) != release.sha256:
+        return None
+    from toto_patcher.patching.vendoring.wheel import read_wheel
+
+    return read_wheel(data, release.wheel)
+
+
 def cache_folder() -> Path | None:
     """Where wheels are kept between runs: ``$XDG_CACHE_HOME/toto-patch/wheels``, by default below ``~/.cache``.
 
@@ -122,16 +137,24 @@ def wheel_bytes(version: str) -> bytes:
     release = pinned_release(version)
     folder = cache_folder()
     if folder is not None:
-        try:
-            data = (folder / release.wheel).read_bytes()
-        except OSError:
-            data = b""
+        data = _cached(folder / release.wheel)
         if fingerprint(data) == release.sha256:
             return data
     data = _download(release)
     if folder is not None:
         _keep(folder / release.wheel, data)
     return data
+
+
+def _cached(path: Path) -> bytes:
+    """The bytes of a file of a wheel's size; none for anything else that lies there."""
+    from toto_patcher.patching.vendoring.wheel import MAX_WHEEL_BYTES
+
+    try:
+        status = path.stat()
+        return path.read_bytes() if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_WHEEL_BYTES else b""
+    except OSError:
+        return b""
 
 
 def _keep(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from toto_patcher import __version__
+from toto_patcher.patching.vendoring.names import fault
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,6 +19,11 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only installed where it is needed
 
 LOCK_VERSION = 1
+HEADER = "# Written by `toto-patch vendor`: what lies in the folder of the same name. Do not edit."
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+# The only lines there are. What else TOML allows is not asked for, and can take its reader minutes.
+_LINE = re.compile(rf"\s*(?:#.*|\[[a-z]+\]|(?:{_TEXT}|[\w-]+)\s*=\s*(?:{_TEXT}|\d{{1,9}})\s*)?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 SourceKind = Literal["release", "git", "path"]
 
 
@@ -52,7 +59,7 @@ class Lock:
 def render(lock: Lock) -> bytes:
     """The lock as TOML. The same lock gives the same bytes."""
     lines = [
-        "# Written by `toto-patch vendor`: what lies in the folder of the same name. Do not edit.",
+        HEADER,
         f"lock-version = {LOCK_VERSION}",
         f"tool = {_string(f'toto-patch {__version__}')}",
     ]
@@ -66,17 +73,37 @@ def render(lock: Lock) -> bytes:
 
 
 def parse(data: bytes) -> Lock | None:
-    """The lock in these bytes, or None where they are not one (damaged, or of another format version)."""
+    """The lock in these bytes, or None where they are not one: damaged, of another format version, or a stranger's.
+
+    A lock is cloned with a repository. It names files of the package and its licences only, and nothing but texts.
+    """
     try:
-        document = tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        if not all(_LINE.fullmatch(line) for line in text.splitlines()):
+            return None
+        document = tomllib.loads(text)
         if document["lock-version"] != LOCK_VERSION or document["source"]["kind"] not in ("release", "git", "path"):
             return None
-        details = {str(key): str(value) for key, value in document["source"].items() if key != "kind"}
-        files = {PurePosixPath(path): str(digest) for path, digest in document["files"].items()}
+        details = {key: _text(value) for key, value in document["source"].items() if key != "kind"}
+        files = {PurePosixPath(path): _digest(digest) for path, digest in document["files"].items()}
+        if fault(document["files"]) is not None:
+            return None
         release = document.get("release")
-        return Lock(Source(document["source"]["kind"], details), None if release is None else str(release), files)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return Lock(Source(document["source"]["kind"], details), None if release is None else _text(release), files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("not a plain text")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError("not a sha256")
+    return value
 
 
 def _string(text: str) -> str:

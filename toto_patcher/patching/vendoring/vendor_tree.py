@@ -1,29 +1,24 @@
-"""Puts a vendored tree and its lock in place in one step, and looks at what lies there before.
+"""What lies in a destination, and the plan that turns it into another tree. Reads only, and follows no links.
 
-Nothing outside the tree, its lock and a temporary folder beside them is touched. The temporary folder holds the new
-tree while it is built and the old one until the lock is written; a killed run's folder is cleared by the next run.
+Only the package ``toto/`` and its licence files are looked at: everything else below the root is somebody else's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import errno
-import fcntl
-import functools
-import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from toto_patcher.errors import LockedError
-from toto_patcher.patching.change import fingerprint
-from toto_patcher.patching.vendoring import vendor_lock
+from toto_patcher.errors import BackupError, StorageError, UnsafePathError
+from toto_patcher.patching.change import FileChange, Plan, fingerprint
+from toto_patcher.patching.files.layout import FOLDER, LICENCE_FILES, PACKAGE, SET_ASIDE, STATE
+from toto_patcher.patching.files.safe_files import Tree
+from toto_patcher.patching.files.system_errors import storage_error
+from toto_patcher.patching.record_rules import check_package_path
 
-STATE_FOLDER = ".toto-patch"
+Files = Mapping[PurePosixPath, str]
+ODD = "<not a plain file>"
 
 
 @dataclass(frozen=True)
@@ -31,174 +26,156 @@ class Found:
     """What lies in the destination.
 
     Attributes:
-        files: path -> sha256, or a word in angle brackets for what is no plain file. Bytecode and the state folder are
+        files: the files of the package and its licences -> sha256, or ``ODD`` for what is no plain file. Bytecode is
             left out.
+        contents: the bytes of those that are plain.
+        repository: the folder that git keeps its own things in, where there is one at the root or in the package.
+        others: the names beside the package and its licences.
         patched: patches are in force.
-        interrupted: a transaction was cut short and awaits recovery.
+        leftover: a journal was set aside, and is to go with the tree that it was about.
     """
 
-    files: Mapping[PurePosixPath, str]
+    files: Files = field(default_factory=dict)
+    contents: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
+    repository: PurePosixPath | None = None
+    others: tuple[str, ...] = ()
     patched: bool = False
-    interrupted: bool = False
+    leftover: bool = False
+
+    @property
+    def package(self) -> dict[PurePosixPath, str]:
+        """The files of the package alone."""
+        return package(self.files)
 
 
-def inspect(root: Path) -> Found:
-    """Fingerprints a tree; a missing folder has no files. Follows no links and writes nothing."""
-    files: dict[PurePosixPath, str] = {}
-    for current, folders, names in os.walk(root):
-        here = Path(current)
-        links = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = [name for name in folders if name != "__pycache__" and name not in links]
-        if here == root and STATE_FOLDER in folders:
-            folders.remove(STATE_FOLDER)
-        for name in [*names, *links]:
-            path = here / name
-            if not name.endswith((".pyc", ".pyo")):
-                plain = stat.S_ISREG(path.lstat().st_mode)
-                relative = PurePosixPath(path.relative_to(root).as_posix())
-                files[relative] = fingerprint(path.read_bytes()) if plain else "<not a plain file>"
-    state = root / STATE_FOLDER
-    return Found(dict(sorted(files.items())), (state / "state.json").exists(), (state / "journal.json").exists())
+def package(files: Files) -> dict[PurePosixPath, str]:
+    """The files of the package alone, without the licences."""
+    return {path: digest for path, digest in files.items() if path.parts[0] == PACKAGE}
 
 
-@contextlib.contextmanager
-def exclusive(root: Path, lock_path: Path) -> Iterator[None]:
-    """Lets one run at a time vendor there, and finishes or takes back what a killed one left.
-
-    The lock is the kernel's (flock on the folder): it leaves no file behind and dies with its holder.
+def look(root: Path) -> Found:
+    """Looks at a destination; a folder that is missing has no files.
 
     Raises:
-        LockedError: another run is vendoring there.
+        UnsafePathError: ``toto`` is a link or no folder.
+        OSError: something cannot be read.
     """
-    handle = os.open(root.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockedError("another toto-patch vendor is running", path=root.parent, hint="wait for it") from error
-        _recover(root, lock_path)
-        yield
-    finally:
-        os.close(handle)
+    if not root.exists():
+        return Found()
+    with Tree(root) as tree:
+        status = tree.status(PurePosixPath(PACKAGE))
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            raise UnsafePathError("is in the way and no plain folder", path=root / PACKAGE, hint="move it away first")
+        files: dict[PurePosixPath, str] = {}
+        contents: dict[PurePosixPath, bytes] = {}
+        repository = PurePosixPath(".git") if tree.status(PurePosixPath(".git")) is not None else None
+        paths = [path for path in map(PurePosixPath, LICENCE_FILES) if tree.status(path) is not None]
+        for path in [*paths, *_walk(tree, PurePosixPath(PACKAGE))]:
+            if ".git" in path.parts:
+                repository = PurePosixPath(*path.parts[: path.parts.index(".git") + 1])
+            try:
+                data = tree.read(path)
+            except UnsafePathError:
+                files[path] = ODD
+                continue
+            if data is not None:
+                files[path], contents[path] = fingerprint(data), data
+        own = {FOLDER.name, PACKAGE, *LICENCE_FILES}
+        others = tuple(name for name in tree.names(PurePosixPath()) if name not in own)
+        patched, leftover = (tree.status(path) is not None for path in (STATE, SET_ASIDE))
+        return Found(dict(sorted(files.items())), contents, repository, others, patched, leftover)
 
 
-def _recover(root: Path, lock_path: Path) -> None:
-    for work in sorted(root.parent.glob(f"{_prefix(root)}*")):
-        if (work / "old").exists() and not root.exists():
-            # Killed between the two renames of a file system that cannot exchange: the old tree goes back.
-            (work / "old").rename(root)
-        elif (work / "lock").exists():
-            # Killed between tree and lock: the lock of the tree that is there now follows it.
-            lock = vendor_lock.parse((work / "lock").read_bytes())
-            if lock is not None and root.exists() and lock.files == inspect(root).files:
-                (work / "lock").replace(lock_path)
-        shutil.rmtree(work)
+def _walk(tree: Tree, top: PurePosixPath) -> Iterator[PurePosixPath]:
+    """Everything below a folder that is no folder, without bytecode."""
+    rest = [top]
+    while rest:
+        folder = rest.pop()
+        for name in tree.names(folder):
+            path = folder / name
+            status = tree.status(path)
+            if status is None or name == "__pycache__" or name.endswith((".pyc", ".pyo")):
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                rest.append(path)
+            else:
+                yield path
 
 
-def _prefix(root: Path) -> str:
-    return f".{root.name}.vendor-"
+def is_wanted(found: Found, wanted: Files, vendored: Files) -> bool:
+    """Whether nothing is left to do: the package and its licences are the wanted ones, and no patch is in force."""
+    if found.patched or found.leftover or found.package != package(wanted):
+        return False
+    licences = {path for path in (*found.files, *wanted) if path.parts[0] != PACKAGE}
+    return not any(
+        found.files.get(path) != wanted.get(path) and (path in wanted or vendored.get(path) == found.files[path])
+        for path in licences
+    )
 
 
-def replace(root: Path, files: Mapping[PurePosixPath, bytes], lock_path: Path, lock: bytes, expected: Found) -> None:
-    """Swaps in the new tree and then the lock; any failure on the way leaves both as they were.
+def plan(root: Path, found: Found, wanted: Mapping[PurePosixPath, bytes], vendored: Files) -> Plan:
+    """What turns the tree that was found into the wanted one, file by file.
 
     Args:
-        root: the destination; its parent exists.
-        files: the new tree.
-        lock_path: the lock file, outside the tree.
-        lock: its new bytes.
-        expected: what was found in the destination when it was decided to replace it.
+        root: the destination.
+        found: what lies there.
+        wanted: the new tree.
+        vendored: what the lock says that vendor wrote; a licence beside the package goes only if it is in there.
+    """
+    changes = []
+    for path in sorted({*wanted, *found.contents}):
+        before, after = found.contents.get(path), wanted.get(path)
+        if after is None and path.parts[0] != PACKAGE and vendored.get(path) != found.files[path]:
+            continue
+        if after is None and not may_be_written(path):
+            continue
+        changes.append(FileChange(path, before, before, after))
+    return Plan(root, tuple(change for change in changes if not change.is_noop), ())
+
+
+def emptied_folders(found: Found, wanted: Mapping[PurePosixPath, bytes]) -> tuple[PurePosixPath, ...]:
+    """The folders of the package that hold no file of the new tree but held one of the old; parents first."""
+    held = {folder for path in found.files if path.parts[0] == PACKAGE for folder in path.parents}
+    used = {folder for path in wanted for folder in path.parents}
+    return tuple(sorted(folder for folder in held - used if folder.parts))
+
+
+def may_be_written(path: PurePosixPath) -> bool:
+    """Whether a journal may name a file or a folder: hidden ones, for example, go without one."""
+    try:
+        return bool(check_package_path(str(path)))
+    except ValueError:
+        return False
+
+
+def remove_odd(root: Path, found: Found, folders: tuple[PurePosixPath, ...]) -> None:
+    """Removes what no journal may name from the package, and the folders it kept alive: links, hidden files.
 
     Raises:
-        LockedError: the tree has changed since.
-        OSError: the operating system refused; nothing was changed.
+        StorageError: the operating system refused.
     """
-    work = Path(tempfile.mkdtemp(prefix=_prefix(root), dir=root.parent))
-    old = work / "old"
+    inside = [(path, digest) for path, digest in found.files.items() if path.parts[0] == PACKAGE]
+    odd = [path for path, digest in inside if digest == ODD or not may_be_written(path)]
+    if not odd:
+        return
     try:
-        for path, data in files.items():
-            _write(work / "new" / path, data)
-        _write(work / "lock", lock)
-        _sync_folders(work)
-        if inspect(root) != expected:
-            raise LockedError("the tree changed while the new one was prepared", path=root, hint="run vendor again")
-        undo = _swap_in(work / "new", root, old)
-        try:
-            (work / "lock").replace(lock_path)
-        except BaseException:
-            undo()
-            raise
-        _sync(root.parent)
-        _sync(lock_path.parent)
-    finally:
-        if root.exists() or not old.exists():  # never the only copy of what was there
-            shutil.rmtree(work, ignore_errors=True)
+        with Tree(root) as tree:
+            for path in odd:
+                tree.remove(path)
+            for folder in reversed(folders):
+                tree.remove_folder(folder)
+    except OSError as error:
+        named = storage_error(error)
+        message = f"{named.message}; the new tree is in place, but for this"
+        raise StorageError(message, path=named.path, hint="remove it by hand") from error
 
 
-def write_lock(lock_path: Path, lock: bytes) -> None:
-    """Replaces the lock alone, in one step."""
-    work = Path(tempfile.mkdtemp(prefix=f".{lock_path.name}.", dir=lock_path.parent))
+def recorded(root: Path) -> dict[PurePosixPath, tuple[str | None, str | None]]:
+    """What the record says of each file: sha256 of the original and of what was written. Empty where it is damaged."""
+    from toto_patcher.patching.store import Store
+
     try:
-        _write(work / "lock", lock)
-        (work / "lock").replace(lock_path)
-        _sync(lock_path.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _swap_in(new: Path, root: Path, old: Path) -> Callable[[], object]:
-    """Puts a folder in the place of another, or of nothing; returns what takes it back."""
-    if not root.exists():
-        new.rename(root)
-        return functools.partial(_rename, root, new)
-    if _exchange(new, root):
-        return functools.partial(_exchange, new, root)
-    root.rename(old)
-    try:
-        new.rename(root)
-    except BaseException:
-        old.rename(root)
-        raise
-    return functools.partial(_rename, root, new, old, root)
-
-
-def _rename(*pairs: Path) -> None:
-    """Renames each first path to the second that follows it."""
-    for source, target in zip(pairs[::2], pairs[1::2], strict=True):
-        source.rename(target)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchanges two folders in one system call; False where the system or the file system cannot (nothing happened)."""
-    at_cwd, rename_exchange = -100, 2
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    if renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), rename_exchange) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folders(top: Path) -> None:
-    for folder, _, _ in os.walk(top):
-        _sync(Path(folder))
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        state = Store(root).state()
+    except BackupError:
+        return {}
+    return {PurePosixPath(file.path): (file.pristine, file.patched) for file in state.files} if state else {}
