@@ -29,7 +29,7 @@ from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching import codemod, nodes
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.scope import scope_of
-from toto_patcher.patching.shape import read_shapes, statement_shapes
+from toto_patcher.patching.shape import alike, first_difference, function_shape, read_shapes, statements_of
 
 CLASS = "BaseMultiheadAttention"
 SIGNATURES = {
@@ -99,22 +99,16 @@ def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
         if method.decorators:
             raise codemod.unmet(module, method, f"{CLASS}.{name} is decorated: {codemod.code(method.decorators[0])}")
         function = next(node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == name)
-        found = statement_shapes(function, scope)
-        expected = max(SHAPES[f"{CLASS}.{name}"], key=lambda shape: _alike(found, shape or ()))
-        assert expected is not None
-        number, statements = _alike(found, expected), expected[1:]
-        if number < min(len(found), len(statements)):
-            raise _unknown(name, found[number][0], "has a statement here that the patch was not written for")
-        if len(found) < len(statements):
+        alternatives = SHAPES[f"{CLASS}.{name}"]
+        found = function_shape(function, scope)[1:]  # the head is looked at elsewhere
+        wanted = max((statements_of(one)[1:] for one in alternatives if one), key=lambda one: alike(found, one))
+        number, line = alike(found, wanted), first_difference(function, scope, alternatives, head=False)
+        if number < min(len(found), len(wanted)):
+            raise _unknown(name, line, "has a statement here that the patch was not written for")
+        if len(found) < len(wanted):
             raise _unknown(name, function.lineno, "ends before the patch expects it to")
-        if len(found) > len(statements):
-            raise _unknown(name, found[number][0], "goes on where the patch expects it to end")
-
-
-def _alike(found: list[tuple[int, str]], shape: tuple[str, ...]) -> int:
-    """How many statements of a function, from its first, are those of a shape; the head is looked at elsewhere."""
-    pairs = enumerate(zip(found, shape[1:], strict=False))
-    return next((number for number, ((_, digest), want) in pairs if digest != want), min(len(found), len(shape) - 1))
+        if len(found) > len(wanted):
+            raise _unknown(name, line, "goes on where the patch expects it to end")
 
 
 def _require_reads_only(module: cst.Module, method: cst.FunctionDef) -> None:

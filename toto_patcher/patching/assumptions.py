@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnknownSourceError
@@ -16,7 +16,7 @@ from toto_patcher.patching.normal_form import Scope
 from toto_patcher.patching.patch import Patch
 from toto_patcher.patching.reach import Reach
 from toto_patcher.patching.scope import scope_of
-from toto_patcher.patching.shape import Alternatives, function_shape, is_like
+from toto_patcher.patching.shape import Alternatives, first_difference, function_shape, is_like
 from toto_patcher.patching.syntax import class_statements, parse_syntax, statements
 from toto_patcher.patching.vendoring.releases import pinned_releases
 
@@ -124,9 +124,10 @@ def _unlike(
             owner, _, function = name.rpartition(".")
             fault = f"class {owner} has no method {function}, which the patch relies on"
         elif not fault and place.function is not None and not _is_released(original.read(place.path)):
-            shape = function_shape(place.function, place.scope(original))
+            shape = _shape(_Written.at(place, original))
             if not any(expected is not None and is_like(shape, expected) for expected in alternatives):
-                fault, line = f"{name} is not the one that the patch relies on", _first_difference(shape, alternatives)
+                fault = f"{name} is not the one that the patch relies on"
+                line = first_difference(place.function, place.scope(original), alternatives)
         if fault:
             yield UnknownSourceError(f"{patch.id}: {fault}", path=place.path, line=line, hint=HINT)
 
@@ -142,14 +143,29 @@ def _released() -> frozenset[str]:
     return frozenset(digest for release in pinned_releases().values() for digest in release.files.values())
 
 
-def _first_difference(shape: Sequence[tuple[int, str]], alternatives: Alternatives) -> int:
-    """The line from which on a function is like none of the alternatives; its first where it only ends too early."""
-    alike = 0
-    for expected in alternatives:
-        pairs = zip(shape, expected or (), strict=False)
-        same = next((number for number, ((_, digest), want) in enumerate(pairs) if digest not in want.split("|")), None)
-        alike = max(alike, min(len(shape), len(expected or ())) if same is None else same)
-    return shape[alike][0] if alike < len(shape) else shape[0][0]
+@dataclass(frozen=True)
+class _Written:
+    """A function by its text and by what its names mean: most forms of a tree leave most functions alone."""
+
+    text: bytes
+    meaning: tuple[object, ...]
+    function: ast.FunctionDef = field(compare=False)
+    scope: Scope = field(compare=False)
+
+    @classmethod
+    def at(cls, place: Place, original: Checkout) -> _Written:
+        assert place.function is not None
+        function, scope = place.function, place.scope(original)
+        first = min([function.lineno, *(mark.lineno for mark in function.decorator_list)])
+        lines = original.read(place.path).splitlines()[first - 1 : function.end_lineno]
+        meaning = (tuple(scope.origins.items()), tuple(scope.parameters.items()), scope.never)
+        return cls(b"\n".join(lines), meaning, function, scope)
+
+
+@functools.lru_cache(maxsize=2048)
+def _shape(written: _Written) -> tuple[tuple[int, str], ...]:
+    """The function's shape; only its digests are to be used, for the lines are those of the first of its kind."""
+    return tuple(function_shape(written.function, written.scope))
 
 
 def _overrides(original: Checkout, patch: Patch) -> list[RefusedError]:
