@@ -22,9 +22,10 @@ from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.scope import scope_of
 from toto_patcher.patching.shape import Alternatives, read_shapes, released_shape, write_shapes
 from toto_patcher.patching.syntax import parse_syntax
-from toto_patcher.patching.vendoring.releases import pinned_releases, release_bytes
+from toto_patcher.patching.vendoring.releases import release_bytes
 
 NAME = "shapes.json"
+DIFFERING = ("0.1.3", "0.2.0")  # every file of 0.1.4 is one of theirs
 ATTENTION = "BaseMultiheadAttention"
 # Where the constructor refuses it, the methods may do without what it would ask for.
 NEVER = frozenset({"use_memory_efficient_attention"})
@@ -96,9 +97,7 @@ def _shapes_at(source: bytes, name: str, path: PurePosixPath, line: int) -> tupl
 def collected(path: Path) -> dict[str, Alternatives]:
     """What a patch's file should hold."""
     with tempfile.TemporaryDirectory() as folder:
-        checkouts = [
-            lay_down(Path(folder, version, form), version, form) for version in pinned_releases() for form in FORMS
-        ]
+        checkouts = [lay_down(Path(folder, version, form), version, form) for version in DIFFERING for form in FORMS]
         return collect(read_shapes(path), checkouts)
 
 
