@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from toto_patcher.errors import RefusedError
 from toto_patcher.patching.checkout import Checkout
@@ -58,53 +59,74 @@ def names_of(source: bytes, path: Path) -> Names:
     Raises:
         UnknownSourceError: it does not parse.
     """
-    tree = parse_syntax(source, path)
-    defined: set[str] = set()
-    aliases: dict[str, tuple[str, ...]] = {}
-    imports: list[Import] = []
-    used: dict[str, set[str]] = {}
-    bases = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    bare = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in bases
-    }
-    inner = {id(below) for node in ast.walk(tree) if _is_scope(node) for below in ast.walk(node) if below is not node}
-    for node in ast.walk(tree):
-        top = id(node) not in inner
-        if isinstance(node, ast.Import):
+    found = _Found()
+    # One walk without calls: `ast.walk` over the files of a model would take as long as everything else of a plan.
+    left: list[tuple[Any, bool, bool]] = [(parse_syntax(source, path), True, False)]
+    for node, top, is_base in left:
+        kind = node.__class__
+        if kind is ast.Name:
+            if not is_base:
+                found.name(node)
+        elif kind in _LOOKED_AT:
+            found.look(node, top=top)
+        inner, is_attribute = top and kind not in _SCOPES, kind is ast.Attribute
+        for value in node.__dict__.values():
+            if value.__class__ is list:
+                left += [(item, inner, False) for item in value if item.__class__ in _NODES]
+            elif value.__class__ in _NODES:
+                left.append((value, inner, is_attribute))
+    asked = {name: frozenset(attributes) for name, attributes in found.used.items()}
+    return Names(frozenset(found.defined), found.aliases, tuple(found.imports), asked, frozenset(found.bare))
+
+
+_NODES = frozenset(node for node in vars(ast).values() if isinstance(node, type) and getattr(node, "_fields", None))
+_SCOPES = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+_LOOKED_AT = _SCOPES | {ast.Attribute, ast.Call, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign}
+
+
+class _Found:
+    """What a walk over a file has met so far."""
+
+    def __init__(self) -> None:
+        self.defined: set[str] = set()
+        self.aliases: dict[str, tuple[str, ...]] = {}
+        self.imports: list[Import] = []
+        self.used: dict[str, set[str]] = {}
+        self.bare: set[str] = set()
+
+    def name(self, node: Any) -> None:
+        if node.ctx.__class__ is ast.Load:
+            self.bare.add(node.id)
+
+    def look(self, node: ast.AST, *, top: bool) -> None:
+        if isinstance(node, ast.Attribute):
+            self.used.setdefault(_chain(node.value), set()).add(node.attr)
+        elif isinstance(node, ast.Call):
+            self.imports += _called(node)
+        elif isinstance(node, ast.Import):
             for alias in node.names:
-                imports.append(Import(0, alias.name, "", alias.asname or alias.name.partition(".")[0]))
+                self.imports.append(Import(0, alias.name, "", alias.asname or alias.name.partition(".")[0]))
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                imports.append(Import(node.level, node.module or "", alias.name, alias.asname or alias.name))
-        elif isinstance(node, ast.Call):
-            imports += _called(node)
-        elif isinstance(node, ast.Attribute):
-            used.setdefault(ast.unparse(node.value) if _is_dotted(node.value) else "", set()).add(node.attr)
+                self.imports.append(Import(node.level, node.module or "", alias.name, alias.asname or alias.name))
         elif top and isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            defined.add(node.name)
+            self.defined.add(node.name)
         elif top and isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name):
-                        defined.add(name.id)
-                        if isinstance(node.value, ast.Name):
-                            aliases[name.id] = (*aliases.get(name.id, ()), node.value.id)
+            for name in (name for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)):
+                self.defined.add(name.id)
+                if isinstance(node.value, ast.Name):
+                    self.aliases[name.id] = (*self.aliases.get(name.id, ()), node.value.id)
         elif top and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            defined.add(node.target.id)
-    asked = {name: frozenset(attributes) for name, attributes in used.items()}
-    return Names(frozenset(defined), aliases, tuple(imports), asked, frozenset(bare))
+            self.defined.add(node.target.id)
 
 
-def _is_scope(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-
-
-def _is_dotted(node: ast.expr) -> bool:
+def _chain(node: ast.expr) -> str:
+    """``a.b`` of the expression ``a.b``; empty for what is no chain of names."""
+    parts = []
     while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
         node = node.value
-    return isinstance(node, ast.Name)
+    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else ""
 
 
 def _called(node: ast.Call) -> Iterator[Import]:
