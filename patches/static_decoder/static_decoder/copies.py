@@ -1,8 +1,8 @@
 """Whether tensors that something was computed from still hold the values that they held then.
 
 A version counter does not tell: writing into ``parameter.data`` and fused optimizer steps leave it as it is. So the
-bits are summed up. No change of a single number escapes an integer sum, and numbers that change places fall into other
-sums.
+bits are compared, those of large tensors summed up. No change of a single number escapes an integer sum; and rows or
+columns that change places do not, for sums are shorter than rows and begin at other columns in each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-SPAN = 65537
-"""Sums of a tensor; what is no longer than this is kept whole. A prime, so that no two rows of a matrix share sums."""
+SPAN = 127
+"""How many words are summed up: less than a row of a large matrix has, and a prime."""
+WHOLE = 65536
+"""Words of a tensor that is compared word by word."""
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -59,6 +61,6 @@ def _sums(tensor: torch.Tensor) -> torch.Tensor:
     size = flat.element_size()
     pairs = 8 // size if flat.data_ptr() % 8 == 0 and flat.numel() * size % 8 == 0 else 1  # fewer to add up
     bits = flat.view(BITS[size * pairs])
-    whole = bits.numel() // SPAN * SPAN
-    rest = bits[whole:].to(torch.int64)
-    return torch.cat((bits[:whole].view(-1, SPAN).sum(0, dtype=torch.int64), rest)) if whole else rest
+    summed = bits.numel() // SPAN * SPAN if bits.numel() > WHOLE else 0
+    rest = bits[summed:].to(torch.int64)
+    return torch.cat((bits[:summed].view(-1, SPAN).sum(1, dtype=torch.int64), rest)) if summed else rest

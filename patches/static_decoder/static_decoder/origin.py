@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
-from .sources import File, function_of, is_foreign, names_in, words_in
+from .sources import File, bound_in, function_of, is_foreign, names_in
 
 DISPATCH = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "__getattribute__")
 """What a call of a module goes through, besides the names that its code spells out."""
+CONSTANT = (bool, int, str, type(None))
+"""What a class may say of itself: no module, weight or method is hidden behind it."""
 TOPS = {"model", "data", "inference"}
 """Packages at the top of a tree whose imports are absolute."""
 
@@ -85,9 +87,10 @@ class Origin:
         for cls, written in self._classes:
             package = cls.__module__.partition(".")[0]
             for name in self._used & vars(cls).keys():
-                if written is not None and name not in written:
+                value = vars(cls)[name]
+                if written is not None and name not in written and not isinstance(value, CONSTANT):
                     raise ReplacedError(f"{cls.__name__}.{name} was added")
-                if written is None and is_foreign(vars(cls)[name], package):
+                if written is None and is_foreign(value, package):
                     raise ReplacedError(f"{cls.__name__}.{name} was replaced")
         self._known = [dict(space) for space in self._spaces], self._read()
 
@@ -132,7 +135,7 @@ class Origin:
             if name in only if only else name != "__init__" and not name.startswith("<"):
                 self._function(vars(cls).get(name), code, file, f"{cls.__name__}.{name}")
         if only is None:
-            self._classes.append((cls, words_in(body)))
+            self._classes.append((cls, bound_in(body)))
         self._bases(cls, 1)
 
     def _bases(self, cls: type, start: int = 0) -> None:

@@ -38,7 +38,7 @@ class Proof:
         self._hooks = [getattr(module, hooks) for module in modules for hooks in HOOKS] + GLOBAL_HOOKS
 
     def _entries(self) -> Iterable[Any]:
-        return chain.from_iterable(table.values() for table in self._tables)
+        return chain.from_iterable(map(dict.values, self._tables))
 
     def holds(self) -> bool:
         """Whether nothing changed but, perhaps, the values in the tensors."""

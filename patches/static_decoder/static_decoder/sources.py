@@ -70,11 +70,11 @@ def names_in(code: types.CodeType) -> frozenset[str]:
     return frozenset(code.co_names).union(*inner)
 
 
-def words_in(code: types.CodeType) -> frozenset[str]:
-    """Its names, and its texts too: a class's fields are among them."""
-    inner = (words_in(const) for const in code.co_consts if isinstance(const, types.CodeType))
-    texts = (const for const in code.co_consts if isinstance(const, str))
-    return frozenset((*code.co_names, *texts)).union(*inner)
+def bound_in(code: types.CodeType) -> frozenset[str]:
+    """The names that a class's body binds, its fields too: Python keeps those as texts, from 3.14 in a function."""
+    notes = [const for name, const in File.inside(code).items() if name.startswith("__annotate")]
+    texts = (const for part in (code, *notes) for const in part.co_consts if isinstance(const, str))
+    return frozenset((*code.co_names, *texts))
 
 
 def function_of(value: Any, code: types.CodeType) -> types.FunctionType | None:
