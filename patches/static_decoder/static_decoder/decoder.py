@@ -20,6 +20,9 @@ SIZES = tuple(sorted({base << shift for shift in range(12) for base in (1, 3)} |
 """Declared buckets, for patches of context, steps and samples: 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, ..."""
 ROWS = 2048
 """Samples times series that are decoded at once; more go in several rounds. Larger batches are no faster."""
+MEMORY = {"cpu": 16 << 20, "cuda": 1 << 30}
+"""Bytes for keys and values of samples that are decoded at once, or what upstream would take for ``samples_per_batch``
+of them, if that is more. On a CPU, a few dozen rows are as fast as hundreds."""
 SESSIONS = 4
 """Shapes whose buffers, compiled code and recorded graphs are kept; the least recently used goes first."""
 
@@ -212,7 +215,17 @@ class StaticDecoder:
             return request.samples_per_batch
         batch, variates, _ = request.series.shape
         rounds = -(-request.samples * batch * variates // ROWS)
+        if request.patches > 1:
+            rounds = max(rounds, -(-request.samples // self._samples_that_fit(request)))
         return bucket(-(-request.samples // rounds))
+
+    def _samples_that_fit(self, request: Request) -> int:
+        """Samples of which the steps' keys and values take no more than ``MEMORY`` says."""
+        batch, variates, points = request.series.shape
+        weights, steps_held = self._model.weights, bucket(request.patches - 1)
+        token = batch * variates * weights.embed[0].shape[0] * 2 * sum(weights.is_time) * request.series.element_size()
+        upstream = request.samples_per_batch * (bucket(-(-points // self._model.patch)) + steps_held) * token
+        return max(1, max(MEMORY[self._device.type], upstream) // (steps_held * token))
 
     def _session(self, model: steps.Model, request: Request, backbone: Any, samples: int) -> Session:
         batch, variates, length = request.series.shape

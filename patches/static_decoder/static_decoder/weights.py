@@ -121,12 +121,11 @@ class Head:
         inner, inner_bias = self._inner
         outer = torch.cat([weight for weight, _ in self._outer]).double()
         outer_bias = torch.cat([bias for _, bias in self._outer]).double()
-        weights, biases = [], []
-        for part, part_bias in zip(inner.split(outer.shape[1]), inner_bias.split(outer.shape[1]), strict=True):
-            weights.append((outer @ part.double()).to(inner.dtype))  # one per point of a patch
-            biases.append((outer @ part_bias.double() + outer_bias).to(inner.dtype))
+        parts = inner.unflatten(0, (-1, outer.shape[1])), inner_bias.unflatten(0, (-1, outer.shape[1]))
         if self.folded is None:
-            self.folded = torch.cat(weights), torch.cat(biases)
-        else:
-            torch.cat(weights, out=self.folded[0])
-            torch.cat(biases, out=self.folded[1])
+            rows = len(parts[0]) * len(outer)
+            self.folded = inner.new_empty(rows, inner.shape[1]), inner.new_empty(rows)
+        weights, biases = (whole.unflatten(0, (-1, len(outer))) for whole in self.folded)
+        for weight, bias, part, part_bias in zip(weights, biases, *parts, strict=True):  # one per point of a patch
+            weight.copy_(outer @ part.double())
+            bias.copy_(outer @ part_bias.double() + outer_bias)
