@@ -49,6 +49,8 @@ class Origin:
         self._classes: list[tuple[type, frozenset[str] | None]] = []
         self._start = self._file(forecaster.__module__)
         self._class(forecaster, methods)
+        names = names_in(File.inside(self._start.codes[forecaster.__name__])["forecast"])
+        self._globals(names, self._start)  # what it does before and after, the decoder does as well
         for cls in borrowed:
             self._bases(cls)
         self._known: Any = None
@@ -155,7 +157,10 @@ class Origin:
             return
         self._seen.add(found)
         self._functions.append(found)
-        names = names_in(code)
+        self._globals(names_in(code), file)
+
+    def _globals(self, names: frozenset[str], file: File) -> None:
+        """All that a function with these names finds in its file's module."""
         self._used |= names
         for used in sorted(names & vars(file.module).keys()):
             self._global(used, file, names)
