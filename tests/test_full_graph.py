@@ -53,8 +53,8 @@ def tree(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def ask(child: Child) -> Ask:
-    def answer(root: Path, probe: str) -> Any:
-        found = child.ask(root, PLAIN, probe=probe, module="decoder_probes")
+    def answer(root: Path, probe: str, module: str = "decoder_probes") -> Any:
+        found = child.ask(root, PLAIN, probe=probe, module=module)
         assert "value" in found, found["error"]
         return found["value"]
 
@@ -164,6 +164,21 @@ def test_what_the_decoder_does_not_know_is_left_to_upstream(
     }
     for case in found.values():
         require_close(case["mean"], original["mean"])
+
+
+def test_whatever_changes_the_answer_is_upstreams(full: Path, ask: Ask) -> None:
+    """Weights and settings are read anew, and what is no longer upstream's code is left to upstream's path."""
+    found = ask(full, "answers", "surgeries")
+    assert len(found) > 150
+    paths = {name: case["told"] for name, case in found.items() if bool(case["told"]) == case["decoded"]}
+    assert paths == {}
+    for name, case in found.items():
+        if isinstance(case["upstream"], str):
+            assert case["values"] == case["upstream"], name
+        else:
+            scale = max(map(abs, case["upstream"]))
+            furthest = max(map(abs, map(float.__sub__, case["values"], case["upstream"])))
+            assert furthest < 3e-5 * scale, name
 
 
 def test_masks_as_in_upstreams_readme_are_decoded_and_numbers_for_padding_are_not(

@@ -31,7 +31,7 @@ SIGNATURE = ("inputs", "prediction_length", "num_samples", "samples_per_batch", 
 FUTURE = "future_exogenous_variables"
 HAND_OVER = """\
 decoded = self._decoding().forecast(
-    self, inputs, prediction_length, num_samples, samples_per_batch, use_kv_cache, {future}
+    __class__, self, inputs, prediction_length, num_samples, samples_per_batch, use_kv_cache, {future}
 )
 """
 RETURN = """\

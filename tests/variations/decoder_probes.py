@@ -95,7 +95,7 @@ def released(tree: Any) -> Any:
     forecaster = _forecaster(tree)
     first = _mean(tree, forecaster)
     forecaster.release()
-    kept = forecaster._decoding()._decoder is not None
+    kept = forecaster._decoding().decoder is not None
     return [kept, _mean(tree, forecaster) == first]
 
 
@@ -105,7 +105,7 @@ def kept(tree: Any) -> Any:
     counts = []
     for number in range(1, 7):
         forecaster.forecast(tree.series(16 * number, 3), 5)
-        sessions = vars(forecaster)["_kept_decoding"]._decoder._sessions
+        sessions = forecaster._decoding().decoder.sessions
         counts.append(len(sessions))
     return [counts, [shape.context for shape in sessions]]
 
