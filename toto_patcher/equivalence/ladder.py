@@ -1,7 +1,7 @@
 """The equivalence ladder: runs original and patched in their own processes and checks that the outputs are the same.
 
-Steps 1 to 6 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a seed,
-samples as distributions, and the compiled model. Importing this module imports neither torch nor numpy.
+Steps 1 to 6 and 8 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a
+seed, samples as distributions, the compiled model, and changes of the model between forecasts. Importing this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Progress = Callable[[int, int, str], None]
 """Called with the runs done, the runs in all, and the name of the one that ended; from another thread."""
 
 CHECKPOINT = "checkpoint"
+SHORT, LONG = 26, 156
+"""Operations on models between forecasts: each kind of change comes first once, or six times."""
 
 
 def run(
@@ -176,6 +178,7 @@ class _Plan:
                     reference=_names(c for c in cases if c.kind in ("teacher", "point")) if reference else [],
                     compiled=_names(filter(self._is_compiled, cases)) if compiled else [],
                     seeds=seeds(original=reference, decoder=self._decoder),
+                    surgery=operations(self._quick) if eager and shape == "tiny" else [],
                     mode=self._mode,
                     backend=self._backend,
                     device=self._device,
@@ -186,6 +189,11 @@ class _Plan:
     def _is_compiled(self, case: Case) -> bool:
         """In the quick run a decoder is compiled once, for its own case: compiling takes longest."""
         return case.compiled and (case.decoder or not (self._quick and self._decoder))
+
+
+def operations(quick: bool) -> list[int]:
+    """The numbers of the operations of the check ``surgery``: each kind of change comes first in turn."""
+    return list(range(SHORT if quick else LONG))
 
 
 def seeds(*, original: bool, decoder: bool) -> dict[str, list[int]]:
@@ -202,7 +210,8 @@ class _Counter:
 
     def __init__(self, progress: Progress | None, roles: Collection[Sequence[Job]]) -> None:
         self._progress = progress
-        self._total = sum(len(job.eager) + len(job.reference) + len(job.compiled) for jobs in roles for job in jobs)
+        asked = [job for jobs in roles for job in jobs]
+        self._total = sum(len(job.eager + job.reference + job.compiled) + len(job.surgery) for job in asked)
         self._done = 0
         self._lock = threading.Lock()
 
