@@ -1,7 +1,8 @@
 """The equivalence ladder: runs original and patched in their own processes and checks that the outputs are the same.
 
 Steps 1 to 6 and 8 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a
-seed, samples as distributions, the compiled model, and changes of the model between forecasts. Importing this module imports neither torch nor numpy.
+seed, samples as distributions, the compiled model, and changes of the model between forecasts. Importing this module
+imports neither torch nor numpy.
 """
 
 from __future__ import annotations

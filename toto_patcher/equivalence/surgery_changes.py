@@ -1,4 +1,4 @@
-"""What an operation of the check ``surgery`` does to a model, its classes or torch between forecasts. Only for children.
+"""What an operation of the check ``surgery`` does to a model, its classes or torch. Only for child processes.
 
 A change draws its particulars (which module, which weights, how) from the operation's own random numbers, so the same
 number means the same change in every tree. Whatever it does outside of the model is undone by ``patient.undo``.
@@ -483,14 +483,3 @@ def _nothing(patient: Patient) -> str:
     model.train().eval()
     model.unembed.register_forward_hook(lambda *_: None).remove()
     return "that counts"
-
-
-WITHOUT_EFFECT = (
-    "series-with-nan",
-    "interrupted",
-    "nothing",
-    "dtype-of-the-model",
-    "dtype-there-and-back",
-    "seed-again",
-)
-"""Kinds after which upstream may forecast what it did before."""
