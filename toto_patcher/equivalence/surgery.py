@@ -11,7 +11,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Record:
     """One forecast, or something else to compare, after the changes made so far.
 
     Attributes:
+        number: ``OPERATION.COUNT``, which names its array too.
         operation: its number.
         changes: made so far, the last one last.
         kind: of the last one.
@@ -50,6 +51,7 @@ class Record:
         usual: it forecasts what was forecast before the change.
     """
 
+    number: str = field(default="", init=False)
     operation: int
     changes: str
     kind: str
@@ -174,9 +176,10 @@ class Theatre:
 
     def _keep(self, record: Record, tensor: torch.Tensor | None) -> None:
         record.left = self._reasons.taken()
+        record.number = f"{record.operation}.{sum(other.operation == record.operation for other in self.records)}"
         if tensor is not None:
             record.dtype = str(tensor.dtype)
-            name = f"{len(self.records)}|direct|answer"
+            name = f"{record.number}|direct|answer"
             self.arrays[name] = tensor.detach().to("cpu", torch.float64, copy=True).numpy()
         self.records.append(record)
 

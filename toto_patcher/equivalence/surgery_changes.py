@@ -287,12 +287,15 @@ def _hook_of_all_modules(patient: Patient) -> str:
 def _noise(patient: Patient) -> str:
     """Random numbers in the middle: the same seed gives the same forecast, as upstream draws."""
     seed_exact(patient.forecaster)
+    told = "training mode"
     if patient.chance.random() < 0.5:
         path, module = patient.module("TransformerLayer")
         module.register_forward_hook(lambda _, args, out: out + torch.randn_like(out))
-        return f"after {path}"
-    patient.model.train()
-    return "training mode"
+        told = f"after {path}"
+    else:
+        patient.model.train()
+    patient.extra["samples, each with noise of its own"] = patient.forecast(samples=4, samples_per_batch=2)
+    return told
 
 
 # -- modules -------------------------------------------------------------------------------------------------------

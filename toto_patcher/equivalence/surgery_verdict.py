@@ -36,10 +36,12 @@ def check(shape: str, original: Outcome, patched: Outcome) -> Check | None:
     expected: Sequence[Fact] = original.facts.get("surgery", [])
     if not expected:
         return None
-    found: Sequence[Fact] = patched.facts.get("surgery", [])
+    found: dict[str, Fact] = {fact["number"]: fact for fact in patched.facts.get("surgery", [])}
     scores = [
-        _compared(number, original, patched) if number < len(found) else _Difference(math.inf, "missing")
-        for number in range(len(expected))
+        _compared(fact, found[fact["number"]], original, patched)
+        if fact["number"] in found
+        else _Difference(math.inf, "missing")
+        for fact in expected
     ]
     wrong = [number for number, score in enumerate(scores) if not score.value <= 1.0]
     worst = max(scores, key=lambda score: math.inf if math.isnan(score.value) else score.value)
@@ -53,24 +55,24 @@ def check(shape: str, original: Outcome, patched: Outcome) -> Check | None:
     )  # fmt: skip
 
 
-def effects(outcome: Outcome) -> dict[int, tuple[str, float]]:
+def effects(outcome: Outcome) -> dict[str, tuple[str, float]]:
     """For each record of the usual series after a change: its kind, and how far the change moved the forecast.
 
     In multiples of what is allowed; infinite where a forecast became an error or the other way round.
     """
-    found: dict[int, tuple[str, float]] = {}
-    before: int | None = None
-    facts = outcome.facts["surgery"]
-    for number, fact in enumerate(facts):
+    found: dict[str, tuple[str, float]] = {}
+    before: Fact | None = None
+    for fact in outcome.facts["surgery"]:
         if not fact["usual"]:
             continue
-        if before is not None and facts[before]["operation"] == fact["operation"]:
-            then, now = _answer(outcome, before), _answer(outcome, number)
+        if before is not None and before["operation"] == fact["operation"]:
+            then, now = _answer(outcome, before), _answer(outcome, fact)
             if then is None or now is None or then.shape != now.shape:
-                found[number] = fact["kind"], 0.0 if then is now else math.inf
+                effect = 0.0 if then is now else math.inf
             else:
-                found[number] = fact["kind"], _relative(then, now) / ALLOWED[False]
-        before = number
+                effect = _relative(then, now) / ALLOWED[False]
+            found[fact["number"]] = fact["kind"], effect
+        before = fact
     return found
 
 
@@ -78,13 +80,12 @@ def _case(fact: Fact) -> str:
     return f"operation {fact['operation']}, {fact['changes']}: {fact['what']}"
 
 
-def _answer(outcome: Outcome, number: int) -> Array | None:
-    found: Array | None = outcome.arrays.get(f"surgery|{number}|direct|answer")
+def _answer(outcome: Outcome, fact: Fact) -> Array | None:
+    found: Array | None = outcome.arrays.get(f"surgery|{fact['number']}|direct|answer")
     return found
 
 
-def _compared(number: int, original: Outcome, patched: Outcome) -> _Difference:
-    expected, found = original.facts["surgery"][number], patched.facts["surgery"][number]
+def _compared(expected: Fact, found: Fact, original: Outcome, patched: Outcome) -> _Difference:
     if expected["error"] != found["error"]:
         ends = [
             f"raised {fact['error']} ({fact['message']})" if fact["error"] else "answered" for fact in (found, expected)
@@ -94,7 +95,7 @@ def _compared(number: int, original: Outcome, patched: Outcome) -> _Difference:
         return _Difference(math.inf, f"another operation: {_case(found)}")
     if expected["dtype"] != found["dtype"]:
         return _Difference(math.inf, f"in {found['dtype']} where the original's is in {expected['dtype']}")
-    first, second = _answer(original, number), _answer(patched, number)
+    first, second = _answer(original, expected), _answer(patched, found)
     if first is None or second is None:
         return _Difference(0.0 if first is second else math.inf, "missing")
     if first.shape != second.shape:
