@@ -20,16 +20,15 @@ SIZES = tuple(sorted({base << shift for shift in range(12) for base in (1, 3)} |
 """Declared buckets, for patches of context, steps and samples: 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, ..."""
 ROWS = 2048
 """Samples times series that are decoded at once; more go in several rounds. Larger batches are no faster."""
-MEMORY = {"cpu": 16 << 20, "cuda": 1 << 30}
-"""Bytes for keys and values of samples that are decoded at once, or what upstream would take for ``samples_per_batch``
-of them, if that is more. On a CPU, a few dozen rows are as fast as hundreds."""
+MEMORY = {"cpu": 8 << 20, "cuda": 1 << 30}
+"""Bytes for the steps' keys and values; more only where upstream takes more for ``samples_per_batch`` samples."""
 SESSIONS = 4
 """Shapes whose buffers, compiled code and recorded graphs are kept; the least recently used goes first."""
 
 FILLED = 16
 """Rows for which a CPU takes about as long as for one, for it waits for the weights."""
-FOLDING = 10.0
-"""How many uses of the head, not folded, take as long as folding it."""
+FOLDING = 0.5
+"""How many uses of the head, not folded, take as long as folding it: for each component of the mixture."""
 
 
 def bucket(count: int) -> int:
@@ -179,7 +178,7 @@ class StaticDecoder:
         """Sees to it that what was copied from the weights is what they hold; on a GPU, as far as it shows at once.
 
         On a CPU, comparing the folded head with the weights takes as long as using these once, and folding them as
-        long as ``FOLDING`` times: the head is folded when so much would have been saved.
+        long as many uses (``FOLDING``): the head is folded when so much would have been saved.
         """
         if not self._early:
             if self._copies.seen():
@@ -195,7 +194,7 @@ class StaticDecoder:
                 self._folded, self._earned = None, 0.0
             if self._folded is None:
                 self._earned += uses - 2
-                if self._earned >= FOLDING:
+                if self._earned >= FOLDING * self._model.components:
                     self._head.fold()
                     self._folded = Copies(self._head.sources)
         self._head.apart = uses < 2 or self._folded is None
@@ -225,7 +224,8 @@ class StaticDecoder:
         weights, steps_held = self._model.weights, bucket(request.patches - 1)
         token = batch * variates * weights.embed[0].shape[0] * 2 * sum(weights.is_time) * request.series.element_size()
         upstream = request.samples_per_batch * (bucket(-(-points // self._model.patch)) + steps_held) * token
-        return max(1, max(MEMORY[self._device.type], upstream) // (steps_held * token))
+        fewest = max(1, FILLED // (batch * variates)) if self._early else 1
+        return max(fewest, max(MEMORY[self._device.type], upstream) // (steps_held * token))
 
     def _session(self, model: steps.Model, request: Request, backbone: Any, samples: int) -> Session:
         batch, variates, length = request.series.shape
