@@ -48,7 +48,7 @@ _DECODER = (
         "decoder", "StaticDecoder._session", "seed-exact-is-forgotten", "request.exact and request.samples is not None",
         "False", SEEDED,
     ),
-    _in("decoder", "StaticDecoder._renew_copies", "weights-read-once", "not self._folded.unchanged()", "False"),
+    _in("decoder", "StaticDecoder._renew_copies", "weights-read-once", "not self._unchanged(self._folded)", "False"),
     _in("decoder", "StaticDecoder._decoded", "never-healthy",
         "Answer(values, whole, finite)", "Answer(values, not whole, finite)", DECODED),
     _in(
@@ -67,8 +67,8 @@ _DECODER = (
         "answer.values[:, :, :call.horizon]", "answer.values[:, :, -call.horizon:]",
     ),
     _in(
-        "decoding", "Decoding._decode", "forecasts-left-to-upstream", "return place.decoder.forecast(request, backbone)",
-        "raise UnsupportedError('no reason')", DECODED,
+        "decoding", "Decoding._decode", "forecasts-left-to-upstream",
+        "return place.decoder.forecast(request, backbone)", "raise UnsupportedError('no reason')", DECODED,
     ),
 )  # fmt: skip
 
@@ -248,8 +248,8 @@ _COMPILED = (
         "session.capacity != needed", RECOMPILED, True),
     _in("decoder", "StaticDecoder._session", "a-session-for-every-context", "bucket(-(-length // model.patch))",
         "-(-length // model.patch)", RECOMPILED, True),
-    _in("decoder", "StaticDecoder._samples_at_once", "a-session-for-every-count", SAMPLES, "-(-request.samples // rounds)",
-        RECOMPILED, True),
+    _in("decoder", "StaticDecoder._samples_at_once", "a-session-for-every-count", SAMPLES,
+        "-(-request.samples // rounds)", RECOMPILED, True),
     _in("layers", "attend_step", "graph-breaks-in-the-step", "table.index_select(0, slot)",
         "(torch._dynamo.graph_break() or table).index_select(0, slot)", COMPILED, True),
     _in("layers", "attend_step", "length-off-by-one-when-compiled", FAR,

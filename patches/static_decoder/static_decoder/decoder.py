@@ -86,6 +86,10 @@ class StaticDecoder:
 
     It keeps the backbone's modules, but not the backbone, so that it goes when that goes.
 
+    Attributes:
+        sessions: buffers and programs, by shape; the one used last comes last.
+        checked: prove before each forecast; a benchmark takes this away to see what that costs.
+
     Args:
         proof: that the backbone is still what it is now.
         compiler: keyword arguments of ``torch.compile``, or ``None``.
@@ -112,6 +116,7 @@ class StaticDecoder:
         self._folded: Copies | None = None
         self._earned = 0.0
         self.sessions: OrderedDict[Any, Session] = OrderedDict()
+        self.checked = True
 
     @property
     def patch(self) -> int:
@@ -133,6 +138,14 @@ class StaticDecoder:
             raise ChangedError
         return reason
 
+    def proves(self) -> bool:
+        """Whether the backbone is what it was, but for the values of its weights."""
+        return not self.checked or self._proof.holds()
+
+    def compares(self) -> torch.Tensor:
+        """Whether the weights are what copies were made of; the answer may not be there yet."""
+        return self._copies.same() if self._folded is None else self._folded.same()
+
     def forecast(self, request: Request, backbone: Any) -> Answer:
         """Decodes.
 
@@ -143,7 +156,7 @@ class StaticDecoder:
             ChangedError: the backbone changed; make a new decoder.
         """
         with torch.inference_mode(False), torch.no_grad(), _on(request.series.device):
-            if self._early and not self._proof.holds():
+            if self._early and not self.proves():
                 raise ChangedError
             for _ in range(2):
                 answer = self._decoded(request, backbone)
@@ -161,7 +174,7 @@ class StaticDecoder:
             session = self._session(self._model, request, backbone, samples)
             session.load(request, backbone)
             values, sound = session.run(request.patches, request.samples)
-            if not (self._early or self._proof.holds()):
+            if not (self._early or self.proves()):
                 raise ChangedError
             whole, finite, same = sound.tolist()
             if not finite:
@@ -170,7 +183,7 @@ class StaticDecoder:
         except BaseException as error:
             if session is not None:  # a signal may have come: nothing half set is left
                 session.distrust()
-            if isinstance(error, Exception) and not self._proof.holds():
+            if isinstance(error, Exception) and not self.proves():
                 raise ChangedError from None
             raise
 
@@ -184,13 +197,13 @@ class StaticDecoder:
             if self._copies.seen():
                 self._reread()
             return
-        if not self._copies.unchanged():
+        if not self._unchanged(self._copies):
             self._reread()
         rows = request.series.shape[0] * request.series.shape[1]
         rounds = 1 if request.samples is None else -(-request.samples // samples)
         uses = max(1.0, rows / FILLED) + rounds * (request.patches - 1) * max(1.0, samples * rows / FILLED)
         if uses >= 2:
-            if self._folded is not None and not self._folded.unchanged():
+            if self._folded is not None and not self._unchanged(self._folded):
                 self._folded, self._earned = None, 0.0
             if self._folded is None:
                 self._earned += uses - 2
@@ -198,6 +211,9 @@ class StaticDecoder:
                     self._head.fold()
                     self._folded = Copies(self._head.sources)
         self._head.apart = uses < 2 or self._folded is None
+
+    def _unchanged(self, copies: Copies) -> bool:
+        return not self.checked or copies.unchanged()
 
     def _reread(self) -> None:
         """Computes anew what was copied from the weights, at the same addresses."""
@@ -247,7 +263,7 @@ class StaticDecoder:
             ids=torch.float64 if request.groups.is_floating_point() else torch.int64,
             device=device,
             compute=compute,
-            settings=_settings(),
+            settings=(*_settings(), self.checked),
         )
         needed = request.patches - 1
         session = self.sessions.get(shape)
@@ -257,7 +273,8 @@ class StaticDecoder:
                 self.sessions.popitem(last=False)
             capacity = bucket(needed) if needed else 0
             compiler = None if shape.exact else self._compiler
-            session = Session(backbone, model, shape, capacity, compiler, None if self._early else self._copies)
+            copies = self._copies if self.checked and not self._early else None
+            session = Session(backbone, model, shape, capacity, compiler, copies)
             self.sessions[shape] = session
         self.sessions.move_to_end(shape)
         return session
