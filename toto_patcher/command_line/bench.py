@@ -29,7 +29,7 @@ def _options(command: F) -> F:
         click.option(
             "--workload",
             type=click.Choice(WORKLOADS),
-            help="Repeatable.  [default: all but smoke, on a GPU also but mean-...]",
+            help="Repeatable.  [default: all but smoke; on a GPU no mean-*]",
             **many,
         ),
         click.option(

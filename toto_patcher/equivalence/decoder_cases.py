@@ -16,7 +16,7 @@ _CONTEXTS = (
 _HORIZONS = tuple(map(Turn, (_BELOW, _ABOVE, _SIX, Length(9), _THREE, _AT, _SIX)))
 _BATCHES = (Turn(_THREE, batch=1), Turn(_THREE, batch=3), Turn(_ABOVE, batch=2), Turn(_THREE, batch=3, salt="other"))
 _VARIATES = (Turn(_THREE, variates=2), Turn(_THREE, variates=9), Turn(_THREE, variates=2, salt="other"))
-# A head is folded when that has paid, and once more after it changed.
+# A head is folded for long horizons, and once more after it changed.
 _WEIGHTS = (
     Turn(_THREE), Turn(_THREE, reweighted=True), Turn(_SIX), Turn(_THREE, reweighted=True), Turn(_SIX), Turn(_ABOVE),
 )  # fmt: skip

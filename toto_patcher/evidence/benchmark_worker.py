@@ -119,9 +119,8 @@ class Worker:
             (f"horizon {length}", {"horizon": length}) for length in work.later_horizons
         ]
         cases.append(("another series", {"inputs": self.other_inputs}))
-        if work.samples and (
-            self.decodes or work.later_samples[1] == work.per_batch
-        ):  # another batch is another shape to the others
+        # Another batch is another shape, but to a decoder.
+        if work.samples and (self.decodes or work.later_samples[1] == work.per_batch):
             cases.append((f"{work.later_samples[0]} samples", {"samples": work.later_samples}))
         rows = []
         for what, other in cases:

@@ -114,7 +114,6 @@ class StaticDecoder:
             copied += self._head.sources
         self._copies = Copies(copied)
         self._folded: Copies | None = None
-        self._earned = 0.0
         self.sessions: OrderedDict[Any, Session] = OrderedDict()
         self.checked = True
 
@@ -191,7 +190,8 @@ class StaticDecoder:
         """Sees to it that what was copied from the weights is what they hold; on a GPU, as far as it shows at once.
 
         On a CPU, comparing the folded head with the weights takes as long as using these once, and folding them as
-        long as many uses (``FOLDING``): the head is folded when so much would have been saved.
+        long as many uses. So it is folded where the forecast at hand gains by that: what was forecast before must not
+        change a forecast, not even by rounding.
         """
         if not self._early:
             if self._copies.seen():
@@ -202,15 +202,15 @@ class StaticDecoder:
         rows = request.series.shape[0] * request.series.shape[1]
         rounds = 1 if request.samples is None else -(-request.samples // samples)
         uses = max(1.0, rows / FILLED) + rounds * (request.patches - 1) * max(1.0, samples * rows / FILLED)
-        if uses >= 2:
-            if self._folded is not None and not self._unchanged(self._folded):
-                self._folded, self._earned = None, 0.0
-            if self._folded is None:
-                self._earned += uses - 2
-                if self._earned >= FOLDING * self._model.components:
-                    self._head.fold()
-                    self._folded = Copies(self._head.sources)
-        self._head.apart = uses < 2 or self._folded is None
+        self._head.apart = uses < 2 + FOLDING * self._model.components
+        if self._head.apart:
+            return
+        if self._folded is None:
+            self._head.fold()
+            self._folded = Copies(self._head.sources)
+        elif not self._unchanged(self._folded):
+            self._head.fold()
+            self._folded.renew()
 
     def _unchanged(self, copies: Copies) -> bool:
         return not self.checked or copies.unchanged()
