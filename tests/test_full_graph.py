@@ -204,3 +204,48 @@ def test_two_threads_on_one_forecaster_both_get_the_mean(
 ) -> None:
     for values in ask(full, "two_threads"):
         require_close(values, original["mean"])
+
+
+def test_after_what_is_not_finite_the_next_forecast_is_decoded_again(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    for what, case in ask(full, "after_what_is_not_finite").items():
+        assert len(case["told"]) == 1 and "not finite" in case["told"][0], what
+        require_close(case["mean"], original["mean"])
+
+
+def test_rounds_of_one_sample_do_not_write_over_the_context(full: Path, tree: Callable[..., Path], ask: Ask) -> None:
+    require_close(ask(full, "rounds_of_one_sample"), ask(tree("0.2.0"), "rounds_of_one_sample"))
+
+
+def test_what_was_drawn_in_vain_is_given_back(full: Path, ask: Ask) -> None:
+    assert ask(full, "seeds_after_changes") == {"weight": True, "setting": True, "hook": True}
+
+
+def test_a_forecast_that_is_stopped_leaves_nothing_half_set(full: Path, ask: Ask) -> None:
+    assert ask(full, "stopped_while_set") is True
+
+
+def test_a_child_that_forks_beside_a_forecast_forecasts(full: Path, ask: Ask) -> None:
+    assert ask(full, "forked_beside_a_forecast") == 0
+
+
+def test_forecasters_of_a_backbone_share_a_decoder_that_goes_with_it(full: Path, ask: Ask) -> None:
+    assert ask(full, "shared") == [True, True, True, True]
+
+
+def test_samples_per_batch_says_how_much_memory_long_horizons_take(full: Path, ask: Ask) -> None:
+    found = ask(full, "samples_at_once")
+    assert found["16 steps, 8 per batch"] == found["16 steps, 512 per batch"] == 1024
+    assert found["40000 steps, 8 per batch"] <= 16 < 512 <= found["40000 steps, 512 per batch"]
+
+
+def test_an_integer_of_numpy_is_a_horizon(full: Path, ask: Ask, original: dict[str, list[float]]) -> None:
+    found = ask(full, "horizon_of_numpy")
+    assert found["told"] == []
+    require_close(found["mean"], original["mean"])
+
+
+def test_a_traced_forecast_is_upstreams(full: Path, ask: Ask) -> None:
+    once, again = ask(full, "traced")
+    require_close(once, again)

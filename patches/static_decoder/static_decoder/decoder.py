@@ -20,16 +20,15 @@ SIZES = tuple(sorted({base << shift for shift in range(12) for base in (1, 3)} |
 """Declared buckets, for patches of context, steps and samples: 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, ..."""
 ROWS = 2048
 """Samples times series that are decoded at once; more go in several rounds. Larger batches are no faster."""
-MEMORY = {"cpu": 16 << 20, "cuda": 1 << 30}
-"""Bytes for keys and values of samples that are decoded at once, or what upstream would take for ``samples_per_batch``
-of them, if that is more. On a CPU, a few dozen rows are as fast as hundreds."""
+MEMORY = {"cpu": 8 << 20, "cuda": 1 << 30}
+"""Bytes for the steps' keys and values; more only where upstream takes more for ``samples_per_batch`` samples."""
 SESSIONS = 4
 """Shapes whose buffers, compiled code and recorded graphs are kept; the least recently used goes first."""
 
 FILLED = 16
 """Rows for which a CPU takes about as long as for one, for it waits for the weights."""
-FOLDING = 10.0
-"""How many uses of the head, not folded, take as long as folding it."""
+FOLDING = 0.5
+"""How many uses of the head, not folded, take as long as folding it: for each component of the mixture."""
 
 
 def bucket(count: int) -> int:
@@ -87,6 +86,10 @@ class StaticDecoder:
 
     It keeps the backbone's modules, but not the backbone, so that it goes when that goes.
 
+    Attributes:
+        sessions: buffers and programs, by shape; the one used last comes last.
+        checked: prove before each forecast; a benchmark takes this away to see what that costs.
+
     Args:
         proof: that the backbone is still what it is now.
         compiler: keyword arguments of ``torch.compile``, or ``None``.
@@ -111,8 +114,8 @@ class StaticDecoder:
             copied += self._head.sources
         self._copies = Copies(copied)
         self._folded: Copies | None = None
-        self._earned = 0.0
         self.sessions: OrderedDict[Any, Session] = OrderedDict()
+        self.checked = True
 
     @property
     def patch(self) -> int:
@@ -134,6 +137,14 @@ class StaticDecoder:
             raise ChangedError
         return reason
 
+    def proves(self) -> bool:
+        """Whether the backbone is what it was, but for the values of its weights."""
+        return not self.checked or self._proof.holds()
+
+    def compares(self) -> torch.Tensor:
+        """Whether the weights are what copies were made of; the answer may not be there yet."""
+        return self._copies.same() if self._folded is None else self._folded.same()
+
     def forecast(self, request: Request, backbone: Any) -> Answer:
         """Decodes.
 
@@ -144,7 +155,7 @@ class StaticDecoder:
             ChangedError: the backbone changed; make a new decoder.
         """
         with torch.inference_mode(False), torch.no_grad(), _on(request.series.device):
-            if self._early and not self._proof.holds():
+            if self._early and not self.proves():
                 raise ChangedError
             for _ in range(2):
                 answer = self._decoded(request, backbone)
@@ -162,7 +173,7 @@ class StaticDecoder:
             session = self._session(self._model, request, backbone, samples)
             session.load(request, backbone)
             values, sound = session.run(request.patches, request.samples)
-            if not (self._early or self._proof.holds()):
+            if not (self._early or self.proves()):
                 raise ChangedError
             whole, finite, same = sound.tolist()
             if not finite:
@@ -171,7 +182,7 @@ class StaticDecoder:
         except BaseException as error:
             if session is not None:  # a signal may have come: nothing half set is left
                 session.distrust()
-            if isinstance(error, Exception) and not self._proof.holds():
+            if isinstance(error, Exception) and not self.proves():
                 raise ChangedError from None
             raise
 
@@ -179,26 +190,30 @@ class StaticDecoder:
         """Sees to it that what was copied from the weights is what they hold; on a GPU, as far as it shows at once.
 
         On a CPU, comparing the folded head with the weights takes as long as using these once, and folding them as
-        long as ``FOLDING`` times: the head is folded when so much would have been saved.
+        long as many uses. So it is folded where the forecast at hand gains by that: what was forecast before must not
+        change a forecast, not even by rounding.
         """
         if not self._early:
             if self._copies.seen():
                 self._reread()
             return
-        if not self._copies.unchanged():
+        if not self._unchanged(self._copies):
             self._reread()
         rows = request.series.shape[0] * request.series.shape[1]
         rounds = 1 if request.samples is None else -(-request.samples // samples)
         uses = max(1.0, rows / FILLED) + rounds * (request.patches - 1) * max(1.0, samples * rows / FILLED)
-        if uses >= 2:
-            if self._folded is not None and not self._folded.unchanged():
-                self._folded, self._earned = None, 0.0
-            if self._folded is None:
-                self._earned += uses - 2
-                if self._earned >= FOLDING:
-                    self._head.fold()
-                    self._folded = Copies(self._head.sources)
-        self._head.apart = uses < 2 or self._folded is None
+        self._head.apart = uses < 2 + FOLDING * self._model.components
+        if self._head.apart:
+            return
+        if self._folded is None:
+            self._head.fold()
+            self._folded = Copies(self._head.sources)
+        elif not self._unchanged(self._folded):
+            self._head.fold()
+            self._folded.renew()
+
+    def _unchanged(self, copies: Copies) -> bool:
+        return not self.checked or copies.unchanged()
 
     def _reread(self) -> None:
         """Computes anew what was copied from the weights, at the same addresses."""
@@ -225,7 +240,8 @@ class StaticDecoder:
         weights, steps_held = self._model.weights, bucket(request.patches - 1)
         token = batch * variates * weights.embed[0].shape[0] * 2 * sum(weights.is_time) * request.series.element_size()
         upstream = request.samples_per_batch * (bucket(-(-points // self._model.patch)) + steps_held) * token
-        return max(1, max(MEMORY[self._device.type], upstream) // (steps_held * token))
+        fewest = max(1, FILLED // (batch * variates)) if self._early else 1
+        return max(fewest, max(MEMORY[self._device.type], upstream) // (steps_held * token))
 
     def _session(self, model: steps.Model, request: Request, backbone: Any, samples: int) -> Session:
         batch, variates, length = request.series.shape
@@ -247,7 +263,7 @@ class StaticDecoder:
             ids=torch.float64 if request.groups.is_floating_point() else torch.int64,
             device=device,
             compute=compute,
-            settings=_settings(),
+            settings=(*_settings(), self.checked),
         )
         needed = request.patches - 1
         session = self.sessions.get(shape)
@@ -257,7 +273,8 @@ class StaticDecoder:
                 self.sessions.popitem(last=False)
             capacity = bucket(needed) if needed else 0
             compiler = None if shape.exact else self._compiler
-            session = Session(backbone, model, shape, capacity, compiler, None if self._early else self._copies)
+            copies = self._copies if self.checked and not self._early else None
+            session = Session(backbone, model, shape, capacity, compiler, copies)
             self.sessions[shape] = session
         self.sessions.move_to_end(shape)
         return session

@@ -90,7 +90,7 @@ class Head:
     and mixture weight.
 
     Nothing stands between the two linear maps, so their product does the same work with an eighth of the weights. To
-    fold them takes as long as some forecasts, so where time is short they stay apart until it pays.
+    fold them takes as long as some forecasts.
 
     Attributes:
         folded: weight (L * 4 * K, D) and bias of the product, or ``None``.
