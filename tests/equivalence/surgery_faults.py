@@ -18,9 +18,9 @@ SURGERY_FAULTS = {
     "graph-breaks": (
         _in("replaced-code-not-looked-for", _ATTENTION, "_forward_with_cache", "not self._is_upstreams()", "False"),
         _in("methods-of-instances-not-seen", _ATTENTION, "_is_upstreams", "name in vars(owner)", "False"),
-        _in(
+        Fault(
             "origin-of-code-not-looked-at", _ATTENTION, "_is_upstreams",
-            "not code.co_filename.startswith(package)", "False",
+            (Edit("code.co_name != name", "False"), Edit("not code.co_filename.startswith(package)", "False")), SURGERY,
         ),
     ),
     "eager": (
@@ -47,7 +47,10 @@ SURGERY_FAULTS = {
         _in(
             "settings-not-compared", "Proof", "holds", "self._attributes == self._attributes_then", "True", _PROOF,
         ),
-        _in("code-not-compared", "Proof", "holds", "self._origin.holds()", "True", _PROOF),
+        _in(
+            "code-not-compared", "Origin", "holds", "self._spaces == spaces and self._read() == read", "True",
+            "origin.py",
+        ),
         _in("versions-alone-compared", "Copies", "same", "(sums(self._sources) == self._sums).all()",
             "torch.tensor(True)", _COPIES),
     ),

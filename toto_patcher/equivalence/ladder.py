@@ -29,10 +29,10 @@ Progress = Callable[[int, int, str], None]
 """Called with the runs done, the runs in all, and the name of the one that ended; from another thread."""
 
 CHECKPOINT = "checkpoint"
-SHORT = (12, 16, 19, 20, 24, 26, 33, 38, 45, 104, 109, 148)
-"""Operations of the check ``surgery`` in the quick run: one of weights, settings, code, hooks, modules, dtype, data ..."""
+SHORT = (12, 16, 19, 20, 26, 33, 38, 45, 104, 109, 196, 264)
+"""Operations of the check ``surgery`` in the quick run: weights, settings, code, hooks, modules, dtype, data."""
 LONG = 108
-"""Operations of the whole run: four for each kind of change, or more."""
+"""Operations of the whole run: some for each kind of change."""
 
 
 def run(

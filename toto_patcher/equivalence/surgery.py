@@ -205,9 +205,11 @@ class Theatre:
         )
         torch.manual_seed(SEED)
         if samples is None:
-            return patient.forecaster.forecast(series, steps).mean.clone()
+            mean: torch.Tensor = patient.forecaster.forecast(series, steps).mean
+            return mean.clone()
         options = {"num_samples": samples, "samples_per_batch": samples_per_batch}
-        return patient.forecaster.forecast(series, steps, **options).samples.clone()
+        drawn: torch.Tensor = patient.forecaster.forecast(series, steps, **options).samples
+        return drawn.clone()
 
 
 def _failed(record: Record, error: Exception) -> Record:

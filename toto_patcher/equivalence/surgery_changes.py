@@ -93,7 +93,7 @@ def _smaller(part: Any) -> Any:
         parts = tuple(map(_smaller, part))
         return type(part)(*parts) if hasattr(part, "_fields") else parts
     if isinstance(part, torch.distributions.MixtureSameFamily):
-        inner = part.component_distribution
+        inner: Any = part.component_distribution
         return type(part)(part.mixture_distribution, type(inner)(inner.df, inner.loc * 0.6, inner.scale))
     return part
 
@@ -110,14 +110,20 @@ def _wrapped(function: Any) -> Any:
 
 # -- values --------------------------------------------------------------------------------------------------------
 
+
+def _with_data(parameter: nn.Parameter) -> nn.Parameter:
+    parameter.data = parameter.data * 0.8
+    return parameter
+
+
 _WRITES: dict[str, Callable[[nn.Parameter], Any]] = {
     "in place": lambda p: p.mul_(0.7),
     "through .data": lambda p: p.data.mul_(0.7),
-    ".data replaced": lambda p: setattr(p, "data", p.data * 0.7),
-    ".data replaced twice": lambda p: [setattr(p, "data", p.data * 0.8) for _ in range(2)],
+    ".data replaced": lambda p: _with_data(p),
+    ".data replaced twice": lambda p: _with_data(_with_data(p)),
     "copied into": lambda p: p.data.copy_(p.data.flip(0)),
     "by numpy": lambda p: p.detach().cpu().numpy().__imul__(0.7) if p.device.type == "cpu" else p.mul_(0.7),
-    "in inference mode": lambda p: torch.inference_mode()(lambda: p.mul_(0.7))(),
+    "in inference mode": lambda p: torch.inference_mode()(p.mul_)(0.7),
 }
 
 
