@@ -390,6 +390,262 @@ def _another_module(patient: Patient) -> str:
         return f"{path}: torch's LayerNorm"
     how = patient.chance.choice(["upstream's name", "torch's RMSNorm", "torch's LayerNorm"])
     width = module.scale.shape[0]
+    made: Any = RMSNorm(module) if how == "upstream's name" else None
+    if made is None:
+        made = nn.RMSNorm(width, eps=0.5) if how == "torch's RMSNorm" else nn.LayerNorm(width)
+    patient.put(path, made.to(module.scale))
+    return f"{path}: {how}"
+
+
+@_kind
+def _all_weights(patient: Patient) -> str:
+    model = patient.model
+    parameters = list(model.parameters())
+    how = patient.chance.choice(["SGD", "fused SGD", "fused AdamW", "foreach", "loaded", "loaded by assignment"])
+    if how.startswith("loaded"):
+        state = {name: value * 0.8 for name, value in model.state_dict().items()}
+        model.load_state_dict(state, assign=how.endswith("assignment"))
+    elif how == "foreach":
+        with torch.no_grad():
+            torch._foreach_mul_(parameters, 0.9)
+    else:
+        cls = torch.optim.AdamW if how.endswith("AdamW") else torch.optim.SGD
+        optimizer = cls(parameters, lr=0.02, fused=how.startswith("fused"))
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad()
+    return how
+
+
+@_kind
+def _rotary_buffers(patient: Patient) -> str:
+    rotary = patient.model.transformer.rotary_emb
+    name = patient.chance.choice(["freqs", "scale"])
+    how = patient.chance.choice(["in place", "through .data", "another tensor"])
+    if how == "another tensor":
+        setattr(rotary, name, getattr(rotary, name) * 0.9)
+    else:
+        tensor = getattr(rotary, name)
+        (tensor if how == "in place" else tensor.data).mul_(0.9)
+    return f"{name}: {how}"
+
+
+_SETTINGS: tuple[tuple[str, str, Any], ...] = (
+    ("scaler", "scale_factor_exponent", 0.01),
+    ("scaler", "minimum_scale", 5.0),
+    ("scaler", "use_bessel_correction", False),
+    ("scaler", "stabilize_with_global", False),
+    ("scaler", "patch_size", 8),
+    ("transformer.rotary_emb", "interpolate_factor", 2.0),
+    ("transformer.rotary_emb", "scale_base", 8),
+    ("transformer.rotary_emb", "use_xpos", False),
+    ("patch_embed", "stride", 8),
+    ("transformer.layers.1.norm1", "eps", 2.0),
+    ("transformer.layers.1.norm2", "eps", 2.0),
+)
+
+
+@_kind
+def _settings(patient: Patient) -> str:
+    path, name, value = patient.chance.choice(_SETTINGS)
+    setattr(functools.reduce(getattr, path.split("."), patient.model), name, value)
+    return f"{path}.{name} = {value}"
+
+
+# -- code ----------------------------------------------------------------------------------------------------------
+
+_METHODS = (
+    ("transformer.layers.0.attention", ("forward", "positional_embedding", "get_qkv", "run_attention")),
+    ("transformer.layers.0.attention", ("rearrange_inputs", "rearrange_output")),
+    ("transformer.layers.0", ("forward", "pre_norm_attention")),
+    ("transformer", ("forward", "_get_mask")),
+    ("transformer.rotary_emb", ("forward", "get_scale", "rotate_queries_and_keys", "get_seq_pos")),
+    ("patch_embed", ("forward",)),
+    ("output_distribution", ("forward",)),
+    ("transformer.layers.0.mlp.1", ("forward",)),
+    ("transformer.layers.0.norm1", ("forward",)),
+    ("unembed", ("forward",)),
+    ("", ("forward", "backbone")),
+    ("scaler", ("__call__",)),
+)
+
+
+def _method(patient: Patient, methods: Sequence[tuple[str, tuple[str, ...]]] = _METHODS) -> tuple[str, Any, str]:
+    path, names = patient.chance.choice(methods)
+    owner = functools.reduce(getattr, filter(None, path.split(".")), patient.model)
+    found = [name for name in names if hasattr(owner, name)]
+    return path or "the model", owner, patient.chance.choice(found or ["forward"])
+
+
+@_kind
+def _method_of_an_instance(patient: Patient) -> str:
+    path, owner, name = _method(patient, _METHODS[:-1])  # a __call__ of an instance is not looked at by Python
+    setattr(owner, name, _wrapped(getattr(owner, name)))
+    return f"{path}.{name}"
+
+
+@_kind
+def _method_of_a_class(patient: Patient) -> str:
+    _, owner, name = _method(patient)
+    cls = next(cls for cls in type(owner).__mro__ if name in vars(cls))
+    if patient.chance.random() < 0.5:
+        cls = type(owner)  # gets a method of its own where it had none
+    patient.replace(cls, name, _wrapped(getattr(cls, name)))
+    return f"{cls.__name__}.{name}"
+
+
+@_kind
+def _code_of_a_function(patient: Patient) -> str:
+    function = type(patient.model.transformer.layers[0].mlp[1]).forward
+
+    def forward(self: Any, x: Any) -> Any:
+        return x.chunk(2, dim=-1)[0]
+
+    patient.undo.callback(setattr, function, "__code__", function.__code__)
+    function.__code__ = forward.__code__
+    return "the gate's forward"
+
+
+@_kind
+def _function_of_a_module(patient: Patient) -> str:
+    modules = {name.rpartition(".")[2]: module for name, module in patient.tree.modules().items()}
+    owner, name = patient.chance.choice(
+        [(modules["attention"], "scaled_dot_product_attention"), (modules["rope"], "apply_rotary_emb"), (F, "silu")]
+    )
+    patient.replace(owner, name, _wrapped(getattr(owner, name)))
+    return f"{owner.__name__}.{name}"
+
+
+@_kind
+def _hook(patient: Patient) -> str:
+    path, module = patient.module("Linear", "RMSNorm", "SwiGLU", "Sequential", "Dropout", "TransformerLayer")
+    how = patient.chance.choice(["after", "before", "with keywords"])
+    if how == "before":
+        module.register_forward_pre_hook(lambda _, args: _smaller(args))
+    elif how == "after":
+        module.register_forward_hook(lambda _, args, out: _smaller(out))
+    else:
+        module.register_forward_hook(lambda _, args, kwargs, out: _smaller(out), with_kwargs=True)
+    return f"{how} {path}"
+
+
+@_kind
+def _hook_of_all_modules(patient: Patient) -> str:
+    how = patient.chance.choice(["after", "before"])
+    if how == "after":
+        handle = hooks.register_module_forward_hook(
+            lambda module, args, out: _smaller(out) if isinstance(module, nn.Linear) else None
+        )
+    else:
+        handle = hooks.register_module_forward_pre_hook(
+            lambda module, args: _smaller(args) if isinstance(module, nn.Linear) else None
+        )
+    patient.undo.callback(handle.remove)
+    return how
+
+
+@_kind
+def _noise(patient: Patient) -> str:
+    """Random numbers in the middle: the same seed gives the same forecast, as upstream draws."""
+    seed_exact(patient.forecaster)
+    told = "training mode"
+    if patient.chance.random() < 0.5:
+        path, module = patient.module("TransformerLayer")
+        module.register_forward_hook(lambda _, args, out: out + torch.randn_like(out))
+        told = f"after {path}"
+    else:
+        patient.model.train()
+    patient.extra["samples, each with noise of its own"] = patient.forecast(samples=4, samples_per_batch=2)
+    return told
+
+
+# -- modules -------------------------------------------------------------------------------------------------------
+
+
+class Around(nn.Module):
+    """A module around another, as adapters are."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Less than the module inside gives."""
+        return _smaller(self.inner(*args, **kwargs))
+
+
+class Lora(nn.Module):
+    """A linear layer with a low-rank adapter beside it."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base = base
+        weight = base.weight
+        self.down = nn.Parameter(torch.full_like(weight[:4], 0.05))
+        self.up = nn.Parameter(torch.full_like(weight[:, :4], 0.05))
+
+    def forward(self, x: Any) -> Any:
+        """Both added up."""
+        return self.base(x) + x @ self.down.T @ self.up.T
+
+
+class SwiGLU(nn.Module):
+    """Upstream's name, and the gate in the other half."""
+
+    def forward(self, x: Any) -> Any:
+        """The first half, gated by the second."""
+        x, gate = x.chunk(2, dim=-1)
+        return F.silu(gate) * x
+
+
+class RMSNorm(nn.Module):
+    """Upstream's name, attributes and weights, and no norm."""
+
+    def __init__(self, old: Any) -> None:
+        super().__init__()
+        self.scale, self.eps = old.scale, old.eps
+
+    def forward(self, x: Any) -> Any:
+        """Scaled only."""
+        return x * self.scale * 0.1
+
+
+@_kind
+def _module_inside_another(patient: Patient) -> str:
+    path, module = patient.module("Linear", "Sequential", "RMSNorm", "SwiGLU", "PatchEmbedding")
+    patient.put(path, Around(module))
+    return path
+
+
+@_kind
+def _adapter(patient: Patient) -> str:
+    if patient.chance.random() < 0.5:
+        path, module = patient.module("Linear")
+        patient.put(path, Lora(module))
+        return f"beside {path}"
+    path, module = patient.module("Sequential")
+    added = nn.Linear(module[0].in_features, module[0].in_features).to(module[0].weight)
+    with torch.no_grad():
+        for parameter in added.parameters():
+            parameter.copy_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
+    module.append(added.eval())
+    return f"appended to {path}"
+
+
+@_kind
+def _another_module(patient: Patient) -> str:
+    path, module = patient.module("RMSNorm", "SwiGLU", "Dropout")
+    if type(module).__name__ == "SwiGLU":
+        patient.put(path, SwiGLU())
+        return f"{path}: a gate of upstream's name"
+    if type(module).__name__ == "Dropout":
+        width = patient.model.embed_dim
+        weight = next(patient.model.parameters())
+        patient.put(path, nn.LayerNorm(width).to(weight))
+        return f"{path}: torch's LayerNorm"
+    how = patient.chance.choice(["upstream's name", "torch's RMSNorm", "torch's LayerNorm"])
+    width = module.scale.shape[0]
     made = {
         "upstream's name": lambda: RMSNorm(module),
         "torch's RMSNorm": lambda: nn.RMSNorm(width, eps=0.5),
