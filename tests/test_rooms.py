@@ -25,7 +25,7 @@ KNOWS = {
         "equivalence",
         "workspace",
         "results",
-        "report",
+        "progress",
         "supported",
     },
 }

@@ -129,3 +129,9 @@ def test_env_status_names_a_torch_that_is_too_new_without_importing_it(tmp_path:
     assert done.returncode == 0, done.stderr
     assert f"note: torch 9.1.0 is newer than {supported.TORCH[1]}" in done.stdout
     assert ", torch 9.1.0, numpy" in done.stdout
+
+
+def test_the_extras_that_refusals_name_are_those_that_are_declared() -> None:
+    for extra, brings in supported.EXTRAS.items():
+        declared = {re.split(r"[<>=]", demand)[0] for demand in PROJECT["optional-dependencies"][extra]}
+        assert {name.replace("_", "-") for name in brings} == declared

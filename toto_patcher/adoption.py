@@ -21,7 +21,7 @@ from toto_patcher.patching.checkout import Checkout
 
 if TYPE_CHECKING:
     from toto_patcher.patching.notice import Trace
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 Originals = Mapping[PurePosixPath, bytes | None]
 _HISTORY = 50

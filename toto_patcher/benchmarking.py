@@ -23,7 +23,7 @@ from toto_patcher.supported import install_hint
 if TYPE_CHECKING:
     from toto_patcher.evidence.benchmark_plan import Tree
     from toto_patcher.evidence.benchmark_settings import Settings, WarmStarts
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 EAGER = "eager"
 FAST_PROFILE = "full-graph"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from toto_patcher import __version__, invocation
+from toto_patcher import __version__, choices, invocation
 from toto_patcher.invocation import ReportingGroup, global_options, selection_options
 
 
@@ -41,7 +41,7 @@ def cli(ctx: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--version", "version", metavar="V", help="A pinned release.  [default: 0.2.0]")
+@click.option("--version", "version", metavar="V", help="A pinned release.  [default: 0.2.0]", **choices.RELEASE)
 @click.option("--from-git", metavar="URL", help="Take it from a git repository; needs --rev.")
 @click.option("--rev", metavar="R", help="The revision of --from-git.")
 @click.option("--from-path", type=click.Path(path_type=Path), metavar="DIR", help="Copy it from a folder.")
@@ -82,10 +82,10 @@ def list_(markdown: bool) -> None:
 
 
 @cli.command()
-@click.argument("patch")
+@click.argument("patch", type=choices.PATCH["type"])
 @global_options
 def show(patch: str) -> None:
-    """Show why a patch exists, what it changes and where."""
+    """Show why a patch exists, what it changes and where. `toto-patch list` names them."""
     from toto_patcher import inspection
 
     invocation.done(inspection.show(patch, invocation.settings().root))

@@ -11,12 +11,13 @@ from typing import Any
 
 from toto_patcher import env_file
 from toto_patcher.errors import UsageError
+from toto_patcher.progress import Progress
 from toto_patcher.results import EnvResult
 from toto_patcher.runtime import compile_config, environment
 from toto_patcher.supported import install_hint
 
 
-def check(file: Path) -> EnvResult:
+def check(file: Path, progress: Progress = lambda what, done, total: None) -> EnvResult:
     """Compiles one small function with the settings that hold after sourcing the file, and runs it twice.
 
     Returns:
@@ -37,6 +38,7 @@ def check(file: Path) -> EnvResult:
         notes = tuple(f"note: {warning}" for warning in compile_config.apply().warnings)
     choice = environment.choose(enabled=True)
     document |= {"mode": choice.mode, "backend": choice.backend}
+    progress("compiling a small function", 0, 0)
     document |= _compile(choice)
     how = f"mode {choice.mode or 'of the backend'}, backend {choice.backend}, on {document['device']}"
     if document["failure"]:

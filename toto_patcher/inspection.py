@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toto_patcher.patching.change import Plan
     from toto_patcher.patching.notice import Trace
     from toto_patcher.patching.patch import Patch
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 
 def catalogue() -> r.ListResult:
@@ -148,6 +148,7 @@ def prove(plan: Plan, proof: Proof, progress: Progress) -> dict[str, Any]:
         progress(f"comparing outputs: {case}", done, total)
 
     expected = [change.path for change in plan.changes if change.pristine != change.after]
+    progress("loading the original and the patched tree", 0, 0)
     with ws.two_trees(plan) as (original, patched):
         found = ladder.run(original, patched, progress=step, expected=expected, **vars(proof))
     return found.to_dict()

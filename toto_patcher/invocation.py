@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toto_patcher import choices
+
 if TYPE_CHECKING:
     from toto_patcher.results import ErrorResult, Result
 
@@ -48,7 +50,9 @@ def global_options(command: F) -> F:
 def tree_options(command: F) -> F:
     """Adds --root and --verbose, for a command with a --json of its own."""
     for option in (
-        click.option("--verbose", is_flag=True, help="Log each step to stderr; show tracebacks.", **_SHARED),
+        click.option(
+            "--verbose", is_flag=True, help="Log each step to stderr; show what passed, and tracebacks.", **_SHARED
+        ),
         click.option(
             "--root",
             type=click.Path(path_type=Path),
@@ -95,14 +99,14 @@ def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 def selection_options(command: F) -> F:
     """Adds --profile and --patch."""
-    command = click.option("--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.")(
-        command
+    patch = click.option(
+        "--patch", "ids", multiple=True, metavar="ID", help="A patch to select; repeatable.", **choices.PATCH
     )
     default = "The profile to select.  [default: the one in force, else graph-breaks]"
-    return click.option("--profile", metavar="P", help=default)(command)
+    return click.option("--profile", metavar="P", help=default, **choices.PROFILE)(patch(command))
 
 
-class ReportingGroup(click.Group):
+class ReportingGroup(choices.SentencesGroup):
     """A group whose every outcome goes through ``report`` and ends in one of the documented exit codes.
 
     Args:
@@ -161,7 +165,7 @@ def _fail(error: Exception, settings: Settings) -> int:
 def _emit(result: Result | ErrorResult, settings: Settings) -> int:
     from toto_patcher import report
 
-    return report.emit(result, as_json=settings.json)
+    return report.emit(result, as_json=settings.json, verbose=settings.verbose)
 
 
 def done(result: Result | ErrorResult) -> None:
@@ -170,7 +174,7 @@ def done(result: Result | ErrorResult) -> None:
 
 
 def progress(*, lines: bool = False) -> Any:
-    """The progress bar, as a context manager; none with --json. With ``lines``, lines of text where there is no bar."""
-    from toto_patcher import report
+    """Shows progress, as a context manager; nothing with --json. With ``lines``, a line a step where is no terminal."""
+    from toto_patcher.progress import progress
 
-    return report.progress(enabled=not settings().json, lines=lines)
+    return progress(enabled=not settings().json, lines=lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,12 @@ def _diff(result: r.DiffResult, out: Surface) -> None:
     out.diff(result.diff)
 
 
-def _apply(result: r.ApplyResult, out: Surface) -> None:
+def _apply(result: r.ApplyResult, out: Surface, *, verbose: bool = False) -> None:
     what, where = _selection(result.profile, result.patches), _tree(result.root)
     if result.recovered:
         out.line(result.recovered)
     if result.ladder is not None:
-        _ladder(result.ladder, out)
+        render_ladder(result.ladder, out, verbose=verbose)
         out.line()
     if result.exit_code == 5:
         out.line(f"The outputs differ: {what} was not applied to {where}; nothing was written.", "bold red")
@@ -160,31 +161,45 @@ _VERDICTS = {
 }
 
 
-def _verify(result: r.VerifyResult, out: Surface) -> None:
+def _verify(result: r.VerifyResult, out: Surface, *, verbose: bool = False) -> None:
     text, style = _VERDICTS[result.verdict]
     named = f": {_selection(result.profile, result.patches)}" if result.patches else ""
     named += f", written by toto-patch {result.written_by}" if result.written_by else ""
     out.line(f"{_tree(result.root)} {text}{named}.", style)
     rows: list[Row] = []
+    passed = [check.name for check in result.checks if check.passed]
+    if passed and not verbose:
+        told = f"{_count(len(passed), 'check')} passed: {', '.join(dict.fromkeys(passed))}"
+        out.line(f"  ok  {told}", "green")
     for check in result.checks:
+        if check.passed and not verbose:
+            continue
         where = "" if check.path is None else f"{check.path}{'' if check.line is None else f':{check.line}'}: "
         mark = ("ok", "green") if check.passed else ("FAILED", "bold red")
         rows.append([mark, (check.name, ""), (where + check.detail, "dim")])
     out.table(rows)
     if result.ladder is not None:
         out.line()
-        _ladder(result.ladder, out)
+        render_ladder(result.ladder, out, verbose=verbose)
     if result.hint:
         out.line(f"  next: {result.hint}")
 
 
-def _ladder(ladder: Mapping[str, Any], out: Surface) -> None:
+def render_ladder(ladder: Mapping[str, Any], out: Surface, *, verbose: bool = False) -> None:
+    """The checks that failed, and in one line those that passed; with ``verbose`` these too."""
+    checks = ladder["checks"]
     checkpoint = ladder["facts"].get("checkpoint")
-    out.line(f"Outputs, original against patched{f', on the checkpoint {checkpoint}' if checkpoint else ''}", "bold")
+    passed = [check for check in checks if check["passed"]]
+    told = f"{_count(len(passed), 'check')} passed, over {sum(check['cases'] for check in passed)} cases"
+    on = f", on the checkpoint {checkpoint}" if checkpoint else ""
+    out.line(f"Outputs, original against patched{on}: {told}", "bold")
+    shown = [check for check in checks if verbose or not check["passed"]]
+    if not shown:
+        return
     rows: list[Row] = [
         [("check", "dim"), ("cases", "dim"), ("worst error", "dim"), ("bound", "dim"), ("verdict", "dim")]
     ]
-    for check in ladder["checks"]:
+    for check in shown:
         verdict, good = str(check["verdict"]), bool(check["passed"])
         cells = [(str(check["name"]), ""), (str(check["cases"]), ""), (_number(check["worst_error"]), "")]
         rows.append([*cells, (_number(check["bound"]), "dim"), (verdict, "green" if good else "bold red")])
@@ -319,3 +334,9 @@ RENDERERS: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
     r.BenchResult: _bench,
     r.ReportResult: _report,
 }
+VERBOSE: Mapping[type[r.Result], Callable[[Any, Surface], None]] = {
+    **RENDERERS,
+    r.ApplyResult: partial(_apply, verbose=True),
+    r.VerifyResult: partial(_verify, verbose=True),
+}
+"""Those for ``--verbose``."""

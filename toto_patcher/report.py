@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from toto_patcher import results as r
-from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError
-from toto_patcher.renderers import RENDERERS, render_error
-from toto_patcher.terminal import block, flush_or_silence, shown, silence, surface
+from toto_patcher.errors import NoCheckoutError, RefusedGroup, TotoPatchError, UnfinishedError, UsageError
+from toto_patcher.renderers import RENDERERS, VERBOSE, render_error
+from toto_patcher.terminal import block, flush_or_silence, silence, surface
 
 SCHEMA = 1
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 LOST_OUTPUT = 4  # the answer of a command that only answers could not be written
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
 
 
 def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.ErrorResult:
@@ -45,12 +42,21 @@ def failure(error: BaseException, *, command: str, verbose: bool = False) -> r.E
         path = error.filename if isinstance(error.filename, str) else None
         told = r.Failure("io", f"{error.strerror or error} ({name})", path, None, "Repair the cause and run it again.")
         return r.ErrorResult(command, 4, told, (told,), text)
+    if isinstance(error, ModuleNotFoundError) and (hint := _hint_for(error.name or "")):
+        told = r.Failure("usage", f"{command} needs {error.name}, which is not installed", hint=hint)
+        return r.ErrorResult(command, UsageError.exit_code, told, (told,), text)
     told = r.Failure(
         "bug",
         f"{type(error).__name__}: {error}",
         hint="This is a bug in toto-patch. Please report it with the output of the same command under --verbose.",
     )
     return r.ErrorResult(command, INTERNAL_ERROR, told, (told,), text)
+
+
+def _hint_for(module: str) -> str | None:
+    from toto_patcher.supported import hint_for  # it reads the metadata of packages, which takes long to import
+
+    return hint_for(module)
 
 
 def usage_failure(message: str, *, command: str, hint: str | None) -> r.ErrorResult:
@@ -104,14 +110,14 @@ _NEXT = {
 """What to do next where the refusal itself does not say."""
 
 
-def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
+def emit(result: r.Result | r.ErrorResult, *, as_json: bool, verbose: bool = False) -> int:
     """Writes one result: JSON and answers on stdout, errors in words on stderr. A reader that left is no error.
 
     Returns:
         The exit status: the result's own, also where the report could not be written, since it says what happened to
         the tree. Only a command whose whole purpose was its answer fails with it.
     """
-    lost = _lost(lambda: _write(result, as_json))
+    lost = _lost(lambda: _write(result, as_json, verbose))
     if lost and result.exit_code == 0 and isinstance(result, _ANSWERS):
         return LOST_OUTPUT
     return result.exit_code
@@ -120,7 +126,7 @@ def emit(result: r.Result | r.ErrorResult, *, as_json: bool) -> int:
 _ANSWERS = (r.ListResult, r.ShowResult, r.DiffResult, r.StatusResult, r.BenchResult, r.ReportResult)
 
 
-def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
+def _write(result: r.Result | r.ErrorResult, as_json: bool, verbose: bool) -> None:
     if as_json:
         _stream("stdout").write(to_json(result) + "\n")
         if isinstance(result, r.ErrorResult) and result.traceback and sys.stderr is not None:
@@ -128,7 +134,8 @@ def _write(result: r.Result | r.ErrorResult, as_json: bool) -> None:
     elif isinstance(result, r.ErrorResult):
         render_error(result, surface(_stream("stderr")))
     else:
-        renderer = next(RENDERERS[kind] for kind in type(result).__mro__ if kind in RENDERERS)
+        known = VERBOSE if verbose else RENDERERS
+        renderer = next(known[kind] for kind in type(result).__mro__ if kind in known)
         renderer(result, surface(_stream("stdout")))
 
 
@@ -180,55 +187,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-@contextmanager
-def progress(*, enabled: bool, lines: bool = False) -> Iterator[Progress]:
-    """A progress bar on stderr for work that takes longer than a second.
-
-    Nothing when that is not a terminal; with ``lines``, for work of minutes, a line of plain text per step.
-    """
-    if not enabled or sys.stderr is None or not sys.stderr.isatty():
-        yield _line_by_line() if enabled and lines else lambda what, done, total: None
-        return
-    with ExitStack() as stack:
-        update: Callable[[str, int, int], None] | None = None
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal update  # most commands end before there is anything to show: rich is imported at the first step
-            update = update or stack.enter_context(_bar())
-            update(what, done, total)
-
-        yield show
-
-
-def _line_by_line() -> Progress:
-    import time
-
-    start = time.monotonic()
-
-    def show(what: str, done: int, total: int) -> None:
-        with suppress(OSError, ValueError, AttributeError):  # the work goes on where nobody can read of it
-            sys.stderr.write(f"[{time.monotonic() - start:7.1f} s] {done}/{total} {shown(what)}\n")
-            sys.stderr.flush()
-
-    return show
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=shown(what), completed=done, total=total or None)
-
-        yield update
 
 
 def patches_markdown(catalogue: r.ListResult) -> str:

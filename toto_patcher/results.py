@@ -1,6 +1,7 @@
 """What each command found or did: frozen data that the commands return and ``report`` renders.
 
 Field names are the keys of the JSON documents described in docs/json.md; renaming one is a change of schema.
+Nobody compares or prints them, and to generate the methods for it takes every command a thirtieth of its time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ FileState = Literal["pristine", "patched", "drifted", "missing"]
 Verdict = Literal["patched", "outdated", "not-patched", "half-patched", "drifted", "outputs-differ", "unrecorded"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What all commands share.
 
@@ -25,7 +26,7 @@ class Result:
     exit_code: int = field(default=0, kw_only=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChangedFile:
     """One file of a plan: ``change`` is what happens to the bytes on disk, ``added`` and ``removed`` count lines."""
 
@@ -38,7 +39,7 @@ class ChangedFile:
     """Where a revert took the original from: ``backup``, ``git commit <id>``, ``release <version>``; else ``None``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PatchInfo:
     """One patch of the series as ``list``, ``show`` and docs/patches.md present it.
 
@@ -59,7 +60,7 @@ class PatchInfo:
     found: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListResult(Result):
     """The series in order and its profiles."""
 
@@ -68,7 +69,7 @@ class ListResult(Result):
     profiles: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShowResult(Result):
     """One patch."""
 
@@ -76,7 +77,7 @@ class ShowResult(Result):
     patch: PatchInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiffResult(Result):
     """What apply would write, as a unified diff."""
 
@@ -88,7 +89,7 @@ class DiffResult(Result):
     diff: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ApplyResult(Result):
     """What apply did, or would do (``written`` is false then and ``diff`` is filled in)."""
 
@@ -112,7 +113,7 @@ class ApplyResult(Result):
     """What Python runs in place of patched sources, and why; to be removed by hand."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdoptResult(Result):
     """What adopt recorded: whose bytes the tree holds, and where the originals were found."""
 
@@ -125,7 +126,7 @@ class AdoptResult(Result):
     written: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Check:
     """One structural check of verify-only."""
 
@@ -136,7 +137,7 @@ class Check:
     line: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FileStatus:
     """One file that the state file names; ``added`` where patches added it, so that there is no original."""
 
@@ -149,7 +150,7 @@ class FileStatus:
     """It has drifted, but in nothing but its line endings."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VerifyResult(Result):
     """Is the tree patched and whole, and (with numerics) does it compute what the original computes?"""
 
@@ -166,7 +167,7 @@ class VerifyResult(Result):
     """The version of toto-patch that wrote what is there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GitState:
     """Where the checkout stands in version control."""
 
@@ -177,7 +178,7 @@ class GitState:
     problem: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StatusResult(Result):
     """What is there now."""
 
@@ -194,7 +195,7 @@ class StatusResult(Result):
     git: GitState | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RevertResult(Result):
     """What revert put back, and where each original came from."""
 
@@ -207,7 +208,7 @@ class RevertResult(Result):
     """Files of the package that no patch touches and that are not as they were at the apply; left as they are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RecoverResult(Result):
     """What an interrupted run had left: ``action`` is ``nothing``, ``forward``, ``back`` or ``cleared``."""
 
@@ -219,7 +220,7 @@ class RecoverResult(Result):
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VendorResult(Result):
     """What was laid into the vendor folder; ``discarded`` are the files that --force gave up for good."""
 
@@ -233,7 +234,7 @@ class VendorResult(Result):
     discarded: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class BenchResult(Result):
     """What bench measured: ``document`` is the raw document, ``file`` where it was written, if that was asked for."""
 
@@ -244,7 +245,7 @@ class BenchResult(Result):
     document: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReportResult(Result):
     """What a command of runtime or evidence found; each has a class of its own.
 
@@ -261,35 +262,35 @@ class ReportResult(Result):
     summary: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EnvResult(ReportResult):
     """What ``.env.compile`` says, what holds in this process, and what one command changed."""
 
     command: ClassVar[str] = "env"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AccuracyResult(ReportResult):
     """Whether forecasts of real series are as accurate as upstream's."""
 
     command: ClassVar[str] = "accuracy"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RecompilationsResult(ReportResult):
     """What was compiled anew, why, and what cures it."""
 
     command: ClassVar[str] = "recompilations"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StressResult(ReportResult):
     """Whether the tree as it is keeps within the limits of a deployment."""
 
     command: ClassVar[str] = "stress"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Failure:
     """One refusal: what, where, why, what next."""
 
@@ -300,7 +301,7 @@ class Failure:
     hint: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ErrorResult:
     """A command that did not do what it was asked; ``error`` sums up ``refusals`` when there is more than one."""
 

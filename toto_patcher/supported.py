@@ -6,6 +6,7 @@ but the standard library, and none of the packages that it speaks of. Run as a f
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Mapping
@@ -40,6 +41,40 @@ def install_hint(extra: str = "") -> str:
     """What to type to get this program, with an extra of pyproject.toml if one is named. No package index has it."""
     wanted = f"'.[{extra}]'" if extra else "."
     return f"in a clone of toto-patch: pip install {wanted}"
+
+
+EXTRAS: Mapping[str, frozenset[str]] = {
+    "runtime": frozenset(
+        {
+            "torch",
+            "numpy",
+            "einops",
+            "jaxtyping",
+            "rotary_embedding_torch",
+            "gluonts",
+            "toolz",
+            "lightning",
+            "scipy",
+            "huggingface_hub",
+            "safetensors",
+        }
+    ),
+    "plot": frozenset({"matplotlib"}),
+    "monitor": frozenset({"prometheus_client"}),
+    "series": frozenset({"statsmodels", "pmdarima"}),
+}
+"""Extra of pyproject.toml -> what it brings, by the names that programs import."""
+
+
+def hint_for(module: str) -> str | None:
+    """How to install what brings a module, ``None`` where no extra does: then to miss it is a fault of ours."""
+    package = module.partition(".")[0]
+    return next((install_hint(extra) for extra, brings in EXTRAS.items() if package in brings), None)
+
+
+def missing(*packages: str) -> list[str]:
+    """Those that this Python cannot find; nothing is imported."""
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def numbers(version: str) -> tuple[int, ...]:

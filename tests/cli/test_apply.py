@@ -205,7 +205,7 @@ def fake_ladder(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, byt
 def test_numerics_compare_the_original_with_the_patched_bytes(
     patched: Path, toto_release: Callable[[str], Path], fake_ladder: list[tuple[str, bytes, bytes]]
 ) -> None:
-    done = invoke("verify-only", "--numerics", "--root", patched)
+    done = invoke("verify-only", "--verbose", "--numerics", "--root", patched)
     assert done.exit_code == 0 and "point-forecasts/tiny" in done.output
     [(folder, original, other)] = fake_ladder
     assert original == (toto_release("0.2.0") / UTIL).read_bytes()

@@ -84,7 +84,7 @@ def checkpoint(toto_release: Callable[[str], Path], tmp_path_factory: pytest.Tem
 
 
 def test_a_checkpoint_is_proved_and_named(patched: Path, toto_patch: Run, checkpoint: Path) -> None:
-    done = toto_patch(*QUICK, "--checkpoint", checkpoint, "--root", patched)
+    done = toto_patch("--verbose", *QUICK, "--checkpoint", checkpoint, "--root", patched)
     assert done.returncode == 0, done.stderr
     assert f"on the checkpoint {checkpoint}" in done.stdout
     assert "teacher-forced/checkpoint/float32" in done.stdout and "/tiny/" not in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,7 +15,9 @@ import pytest
 from cli_driver import REPOSITORY, UTIL, Run, document, edit, environment, snapshot
 from json_page import COMMON, FAILURES, commands, differences, documented
 
+from toto_patcher import renderers
 from toto_patcher.cli import cli
+from toto_patcher.terminal import PlainSurface
 
 ESCAPE = "\x1b"
 LOOKING = (["list"], ["show", "kv-cache-tensor-index"], ["diff"], ["status"], ["verify-only"], ["apply", "--check"])
@@ -254,13 +257,41 @@ def test_shell_completion_is_there(shell: str) -> None:
 
 
 def test_progress_and_tracebacks_escape_what_comes_from_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
-    from toto_patcher import report
+    from toto_patcher import progress, report
 
     hostile = "a\x1b]0;pwned\x07\n\u202eb [red]x[/red]"
-    with report.progress(enabled=True, lines=True) as step:
+    with progress.progress(enabled=True, lines=True) as step:
         step(hostile, 1, 2)
     for as_json in (False, True):
         report.emit(report.failure(ValueError(hostile), command="status", verbose=True), as_json=as_json)
     told = capsys.readouterr()
     assert "\\x1b]0;pwned\\x07" in told.err and not {"\x1b", "\x07", "\u202e"} & set(told.err)
     assert not {"\x1b", "\x07"} & set(told.out)
+
+
+def test_what_passed_is_one_line_and_verbose_shows_all(patched: Path, toto_patch: Run) -> None:
+    short, whole = (toto_patch("verify-only", *more, "--root", patched) for more in ((), ("--verbose",)))
+    assert (short.returncode, len(short.stdout.splitlines())) == (0, 2)
+    assert "checks passed: journal, bytes, package, " in short.stdout
+    checks = document(toto_patch("verify-only", "--json", "--root", patched))["checks"]
+    assert whole.stdout.count("\n  ok ") == len(checks) > 5
+    line = edit(patched, UTIL, "import torch", "import  torch")
+    failed = toto_patch("verify-only", "--root", patched)
+    assert [told.split()[:3] for told in failed.stdout.splitlines() if " FAILED " in told] == [
+        ["FAILED", "bytes", f"{UTIL}:{line}:"]
+    ]
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_ladder_is_one_line_unless_a_check_fails(passed: bool) -> None:
+    good = {"name": "point/tiny", "cases": 3, "worst_error": 1e-7, "bound": 1e-5, "verdict": "equal", "passed": True}
+    other = {**good, "name": "teacher", "cases": 4, "verdict": "far", "passed": passed, "detail": "at step 3"}
+    ladder = {"facts": {}, "checks": [good, other]}
+    lines = {}
+    for verbose in (False, True):
+        told = io.StringIO()
+        renderers.render_ladder(ladder, PlainSurface(told), verbose=verbose)
+        lines[verbose] = told.getvalue().splitlines()
+    assert ("2 checks passed" if passed else "1 check passed") in lines[False][0]
+    assert len(lines[False]) == (1 if passed else 4) and len(lines[True]) == (4 if passed else 5)
+    assert ("at step 3" in lines[False][-1]) != passed

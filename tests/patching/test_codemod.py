@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import libcst as cst
 import pytest
 
 from toto_patcher.errors import UnknownSourceError
-from toto_patcher.patching import codemod, nodes
+from toto_patcher.patching import codemod, nodes, series
+from toto_patcher.patching.assumptions import is_released
+from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.notice import NOTICE_MARK
+from toto_patcher.patching.vendoring.releases import pinned_releases
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,18 @@ def test_parse_refuses_what_libcst_would_change() -> None:
     with pytest.raises(UnknownSourceError, match="to the byte") as refusal:
         codemod.parse(b"x = 1\n\x0cy = 2\n")
     assert refusal.value.line == 2
+
+
+def test_libcst_gives_back_every_released_file_that_patches_edit(toto_release: Callable[[str], Path]) -> None:
+    """A plan does not write the files of a pinned release out once more to see it: here it is seen."""
+    for version in pinned_releases():
+        tree = Checkout.open(toto_release(version))
+        names = {name for patch in series.load().patches for name in patch.transforms}
+        paths = {place.path for name in names for place in tree.definitions(name)}
+        assert len(paths) > 3
+        for path in sorted(paths):
+            assert is_released(tree.read(path))
+            assert codemod.parse(tree.read(path)).bytes == tree.read(path)
 
 
 def test_walk_meets_every_name_in_source_order() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from toto_patcher import invocation
+from toto_patcher import choices, invocation
 from toto_patcher.invocation import F, document_options, with_options
 
 WORKLOADS = (
@@ -36,9 +36,16 @@ def _options(command: F) -> F:
             "--profile",
             metavar="P",
             help="A candidate; repeatable.  [default: the one applied, else full-graph]",
+            **choices.PROFILE,
             **many,
         ),
-        click.option("--patch", metavar="ID", help="Patches that are one more candidate together; repeatable.", **many),
+        click.option(
+            "--patch",
+            metavar="ID",
+            help="Patches that are one more candidate together; repeatable.",
+            **choices.PATCH,
+            **many,
+        ),
         click.option(
             "--tree", metavar="NAME=DIR", help="A ready tree in place of those made from the root; repeatable.", **many
         ),

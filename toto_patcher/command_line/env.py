@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from toto_patcher import invocation
+from toto_patcher.choices import SentencesGroup
 from toto_patcher.invocation import F, global_options
 from toto_patcher.runtime.environment import MODES
 
 
-@click.group(name="env")
+@click.group(name="env", cls=SentencesGroup)
 @global_options
 def env() -> None:
     """Write and explain .env.compile, which a shell or a service sources.
@@ -51,10 +52,10 @@ def disable(file: Path) -> None:
 
 
 @env.command()
-@click.argument("mode", metavar="M", type=click.Choice(MODES))
+@click.argument("mode", type=click.Choice(MODES))
 @_options
 def mode(mode: str, file: Path) -> None:
-    """Set the mode of torch.compile: TOTO_COMPILE_MODE=M."""
+    """Set the mode of torch.compile: TOTO_COMPILE_MODE."""
     from toto_patcher import env_file
 
     invocation.done(env_file.change(file, {"TOTO_COMPILE_MODE": mode}))
@@ -75,4 +76,6 @@ def test(file: Path) -> None:
     """Compile one small function as the file says, and compare it with the uncompiled one (needs torch)."""
     from toto_patcher import env_check
 
-    invocation.done(env_check.check(file))
+    with invocation.progress() as progress:
+        result = env_check.check(file, progress)
+    invocation.done(result)

@@ -22,8 +22,8 @@ def recompilations(words: tuple[str, ...], trace: Path | None, run_it: bool, fil
 
     \b
     toto-patch recompilations --run -- python serve.py   runs it; the surest
-    TORCH_TRACE=traces python serve.py                   or let it leave a trace,
-    toto-patch recompilations --trace traces             and read that
+    TORCH_TRACE=traces python serve.py                   or leave a trace
+    toto-patch recompilations --trace traces             and read it
     \b
     Last, a text log, which may be incomplete (torch logs to stderr):
     TORCH_LOGS=recompiles,graph_breaks,cudagraphs python serve.py 2> compile.log
@@ -33,12 +33,12 @@ def recompilations(words: tuple[str, ...], trace: Path | None, run_it: bool, fil
     recompiles           the guard that failed, for each recompilation
     recompiles_verbose   all of them, not only the first
     graph_breaks         where and why a graph ended
-    cudagraphs           CUDA graphs recorded and skipped (skips are logged anyway)
+    cudagraphs           CUDA graphs recorded and skipped (skips: anyway)
     perf_hints           the same, in older releases; and padding, fallbacks
     Limits that were hit are logged anyway.
-    \b
-    Exit status: 0 nothing was compiled again (graph breaks alone are 0), 1 recompilations, limits
-    hit, CUDA graphs skipped, or the command failed, 2 no log, or none of torch's.
+
+    Exit status: 0 nothing was compiled again (graph breaks alone are 0), 1 recompilations, limits hit, CUDA graphs
+    skipped, or the command failed, 2 no log, or none of torch's.
     """
     if (trace is not None) + run_it + (bool(words) and not run_it) != 1 or (len(words) > 1 and not run_it):
         taken = f" --json took {file} for the file to write: put the LOG first." if file and not words else ""

@@ -6,7 +6,6 @@ runs where it is. Each has a process of its own, and both the same contexts and 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import InputError, UsageError
-from toto_patcher.supported import install_hint
+from toto_patcher.supported import install_hint, missing
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 SCHEMA = 1
 EAGER = "eager"
@@ -178,8 +177,8 @@ def _not_patched(workspace: ws.Workspace, request: Request) -> r.AccuracyResult:
 
 
 def _require_torch(device: str) -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("comparing forecasts needs torch", hint=install_hint("runtime"))
+    if absent := missing("torch", "numpy"):
+        raise UsageError(f"comparing forecasts needs {' and '.join(absent)}", hint=install_hint("runtime"))
     if device == "cuda":
         # Another process: this one is not to hold a piece of the device.
         code = "import torch, sys; sys.exit(not torch.cuda.is_available())"

@@ -18,7 +18,7 @@ from toto_patcher.patching.checkout import Checkout
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 UPSTREAM, CANDIDATE = "upstream", "candidate"
 EAGER = "eager"
@@ -65,6 +65,7 @@ def forecast(
             done += 1
             progress(f"forecast {line['case']} with {line['kind']}", done, steps)
 
+    progress("loading the model in both trees", 0, steps)
     children: dict[str, Child] = {}
     try:
         for role, root in ((UPSTREAM, folder / "original"), (CANDIDATE, workspace.root)):

@@ -31,6 +31,7 @@ class GroupRun:
         number: of the group.
         document: takes rows, and what the children say about machine and software.
         step: called after each step of the work, with what was done.
+        begin: called before each, with what begins.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class GroupRun:
         number: int,
         document: dict[str, Any],
         step: Step,
+        begin: Step,
     ) -> None:
         self._group, self._settings, self._environment = group, settings, environment
-        self._folder, self._document, self._step = folder, document, step
+        self._folder, self._document, self._step, self._begin = folder, document, step, begin
         self._rows = {job: _row(job, number) for job in group.jobs}
         self._decodes: dict[Job, bool] = {}
 
@@ -53,6 +55,7 @@ class GroupRun:
         again: list[Child] = []
         children = self._start(self._group.jobs, "log")
         try:
+            self._begin("loading the model in each row")
             for child, answer in zip(children, ask_all(children, "hello"), strict=True):
                 self._document["machine"].update(answer.get("software", {}))
                 self._document["settings"].update(answer.get("limits", {}))
@@ -87,6 +90,7 @@ class GroupRun:
         for wave in self._group.waves:
             members = [child for child in children if child.job in wave]
             start = time.monotonic()
+            self._begin(f"warming up {', '.join(child.job.label for child in members)}")
             for child in members:
                 once = self._settings.budget is not None and child.job.mode is None
                 child.send("warm_up", forecasts=1 if once else self._settings.warm_up)
@@ -103,12 +107,14 @@ class GroupRun:
             self._rows[child.job]["timed_per_turn"] = timed
         for turn in range(found.turns):
             for child, (untimed, timed) in zip(children, found.repetitions, strict=True):
+                self._begin(f"timing {child.job.label}, turn {turn + 1} of {found.turns}")
                 answer = child.ask("repeat", repetitions=timed, untimed=untimed)
                 self._rows[child.job]["ms"] += answer.get("ms", [])
             self._step(f"timed {children[0].job.workload}, turn {turn + 1} of {found.turns}")
 
     def _look(self, children: Sequence[Child]) -> None:
         """What is not timed: memory, later horizons, kernels, a profile, and what was compiled up to here."""
+        self._begin("looking at memory and later horizons")
         for child in children:
             self._rows[child.job]["memory"] = child.ask("memory")
         compiled = [child for child in children if child.job.mode is not None]
@@ -118,6 +124,7 @@ class GroupRun:
             ask_all(children, "start_tracing")
         for child in children:
             row = self._rows[child.job]
+            self._begin(f"looking at {child.job.label}")
             if self._settings.kernels:
                 row["kernels"] = child.ask("kernels")
             if self._settings.profile and self._profiled(child.job):
@@ -149,6 +156,7 @@ class GroupRun:
 
     def _compare_outputs(self, children: Sequence[Child]) -> None:
         """Compares outputs with those of the first child of the workload, which is upstream eager."""
+        self._begin(f"comparing outputs of {children[0].job.workload}")
         reference = self._folder / f"{children[0].job.workload}.pt"
         draws = self._settings.draws if any(self._decodes[child.job] for child in children) else 1
         children[0].ask("save_outputs", path=str(reference), draws=draws)
@@ -168,6 +176,7 @@ class GroupRun:
         """
         ask_all(children, "hello")
         for child in children:
+            self._begin(f"starting again {child.job.label}")
             answer = child.ask("warm_up", forecasts=2)
             row = self._rows[child.job]
             if child.failure is None:

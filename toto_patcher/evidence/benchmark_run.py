@@ -54,6 +54,10 @@ def run(
     }
     groups = plan_groups(trees, workloads, modes, serial=settings.device == "cpu")
     total, done = sum(steps(group, settings) for group in groups), 0
+
+    def begin(what: str) -> None:
+        progress(what, done, total)
+
     with tempfile.TemporaryDirectory(prefix="toto-bench-") as scratch:
         caches = {CACHE: os.environ.get(CACHE) or str(Path(scratch) / "inductor"), **settings.environment}
         caches.setdefault("TRITON_CACHE_DIR", str(Path(caches[CACHE]) / "triton"))
@@ -71,7 +75,7 @@ def run(
                 done += 1
                 progress(what, done, total)
 
-            GroupRun(group, settings, caches, folder, number, document, step).measure()
+            GroupRun(group, settings, caches, folder, number, document, step, begin).measure()
             done = first + steps(group, settings)  # slow rows take fewer turns than were planned
             document["seconds"] = round(time.monotonic() - started, 1)
             keep(document)

@@ -6,7 +6,6 @@ or not; the original is laid down in a temporary folder from the backups, and ru
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 import time
@@ -20,13 +19,13 @@ from toto_patcher import results as r
 from toto_patcher import roots
 from toto_patcher import workspace as ws
 from toto_patcher.errors import CheckpointError, InputError, RefusedError, UsageError
-from toto_patcher.supported import install_hint
+from toto_patcher.supported import install_hint, missing
 
 if TYPE_CHECKING:
     from toto_patcher.evidence.accuracy_windows import Window
     from toto_patcher.evidence.benchmark_child import Child
     from toto_patcher.evidence.stress_run import Settings
-    from toto_patcher.report import Progress
+    from toto_patcher.progress import Progress
 
 SCHEMA = 1
 ITERATIONS = {"quick": 3, "full": 10, "production-check": 20}
@@ -76,6 +75,8 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
         UsageError: torch, the series, the checkpoint, the device or the folder is not there, or a limit is none.
         RefusedError: an interrupted run left the tree half written, an original is lost, or the original does not run.
     """
+    if absent := missing("torch", "numpy"):
+        raise UsageError(f"the stress test needs {' and '.join(absent)}", hint=install_hint("runtime"))
     from toto_patcher.evidence import stress_limits, stress_report
 
     started = time.monotonic()
@@ -84,8 +85,6 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
     workspace.refuse_if_interrupted()
     if workspace.state is None:
         return _not_patched(workspace, request)
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("the stress test needs torch", hint=install_hint("runtime"))
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,6 +98,7 @@ def stress(root: Path | None, request: Request, progress: Progress) -> r.StressR
     }
     document |= _judged(document, limits)
     document["seconds"] = round(time.monotonic() - started, 1)
+    progress("writing the report and drawing", 0, 0)
     files = stress_report.write(document, request.output, REPORT, RESULTS)
     return r.StressResult(
         root=str(workspace.root),
@@ -137,6 +137,7 @@ def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progr
     from toto_patcher.patching.checkout import Checkout
     from toto_patcher.runtime import checkpoints
 
+    progress("reading the checkpoint and the series", 0, 0)
     checkpoint = checkpoints.find(request.checkpoint).resolve()
     device = request.device or best_device()
     settings = _settings(request, checkpoint, device, mae_delta)
@@ -149,11 +150,14 @@ def _measured(workspace: ws.Workspace, request: Request, mae_delta: float, progr
         done += 1
         progress(what, done, total)
 
+    def begin(what: str) -> None:
+        progress(what, done, total)
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toto-stress-")))
         ws.lay_down(Checkout.open(workspace.root), workspace.originals(), folder / "original")
         trees = {stress_verdict.UPSTREAM: folder / "original", stress_run.PATCHED: workspace.root}
-        run = stress_run.Run(trees, modes, checkpoint, windows, settings, folder, step)
+        run = stress_run.Run(trees, modes, checkpoint, windows, settings, folder, step, begin)
         children: list[Child] = []
         try:
             rows = run.measure(children)

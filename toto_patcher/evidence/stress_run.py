@@ -62,6 +62,7 @@ class Run:
         windows: what is forecast, all with contexts of one length.
         folder: an empty one for all that is written.
         step: called after each step of the work with what was done.
+        begin: called before each with what begins.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Run:
         settings: Settings,
         folder: Path,
         step: Callable[[str], None],
+        begin: Callable[[str], None],
     ) -> None:
-        self._settings, self._folder, self._step = settings, folder, step
+        self._settings, self._folder, self._step, self._begin = settings, folder, step, begin
         self._windows = [window.series.name for window in windows]
         np.savez(
             folder / "windows.npz",
@@ -108,11 +110,13 @@ class Run:
         """
         rows = [self._row(job) for job in self._jobs]
         children += [self._start(job, "log") for job in self._jobs]
+        self._begin("loading the model in each row")
         for row, child, answer in zip(rows, children, ask_all(children, "load"), strict=True):
             row.update(answer)
             self._step(f"loaded {row['name']}: {child.failure or 'ok'}")
         self.software = rows[0].get("software", {})
         for row, child in zip(rows, children, strict=True):
+            self._begin(f"warming up {row['name']}")
             row["warm_up"] = child.ask("warm_up")
             self._step(f"warmed up {row['name']}: {_told(child, row['warm_up'].get('ms', []))}")
             if children[0].failure:  # the original: nothing can be compared with it
@@ -120,6 +124,7 @@ class Run:
                 return rows
         self._iterate(rows, children)
         for row, child in zip(rows, children, strict=True):
+            self._begin(f"counting what {row['name']} compiles for other horizons")
             row.update(child.ask("finish"))
             row["failure"] = self._failure(child)
             self._step(f"counted {row['name']}: {child.failure or 'ok'}")
@@ -157,12 +162,14 @@ class Run:
         settings = self._settings
         for seed in range(settings.iterations):
             for row, child in zip(rows, children, strict=True):
+                self._begin(f"iteration {seed + 1} of {settings.iterations}: {row['name']}")
                 answer = child.ask("iterate", seed=seed)
                 row["ms"] += answer.get("ms", [])
                 row["errors"] += [answer["errors"]] if "errors" in answer else []
             self._step(f"iteration {seed + 1} of {settings.iterations}")
         seed = settings.iterations
         while seed < settings.iterations * MORE_ROUNDS and self._blurred(rows[0]):
+            self._begin(f"round {seed + 1}, not timed: the original's samples still differ too much to judge by")
             # Not timed: the machine may be in another state than it was for the rounds that are compared.
             for row, child in zip(rows, children, strict=True):
                 answer = child.ask("iterate", seed=seed)
@@ -181,6 +188,7 @@ class Run:
             if job.mode is None:
                 continue
             if row["failure"] is None:
+                self._begin(f"starting {row['name']} again")
                 child = self._start(job, "again.log")
                 children.append(child)
                 child.ask("load")

@@ -112,7 +112,7 @@ def _unlike(
         if not fault and place.function is None and None not in alternatives:
             owner, _, function = name.rpartition(".")
             fault = f"class {owner} has no method {function}, which the patch relies on"
-        elif not fault and place.function is not None and not _is_released(original.read(place.path)):
+        elif not fault and place.function is not None and not is_released(original.read(place.path)):
             shape = function_shape(place.function)
             if tuple(digest for _, digest in shape) not in alternatives:
                 fault, line = f"{name} is not the one that the patch relies on", _first_difference(shape, alternatives)
@@ -121,7 +121,7 @@ def _unlike(
 
 
 @functools.lru_cache(maxsize=64)
-def _is_released(source: bytes) -> bool:
+def is_released(source: bytes) -> bool:
     """A file just as it was released: every patch was made for what its functions compute, and tests see to that."""
     return fingerprint(source) in _released()
 

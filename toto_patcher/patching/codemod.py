@@ -17,15 +17,20 @@ REPAIR = "Repair the file, or vendor Toto again: toto-patch vendor."
 UNSUPPORTED = "Vendor a supported release (toto-patch vendor), or select patches that do not touch this class."
 
 
-def parse(source: bytes, path: PurePosixPath | None = None) -> cst.Module:
+def parse(source: bytes, path: PurePosixPath | None = None, *, reproduced: bool = False) -> cst.Module:
     """Parses a file that libcst reproduces to the byte.
+
+    Args:
+        source: the file's bytes.
+        path: its name, for messages.
+        reproduced: it is known to be one: to write it out again takes as long as to parse it.
 
     Raises:
         UnknownSourceError: libcst cannot parse the file, or would not give back the same bytes.
     """
     try:
         module = cst.parse_module(source)
-        again = module.bytes
+        again = source if reproduced else module.bytes
     except cst.ParserSyntaxError as error:
         raise UnknownSourceError(
             f"syntax error: {error.message}", path=path, line=error.raw_line, hint=REPAIR

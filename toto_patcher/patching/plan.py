@@ -12,7 +12,7 @@ import libcst as cst
 from toto_patcher.errors import RefusedError, UnknownSourceError, refuse_all
 from toto_patcher.patching import codemod
 from toto_patcher.patching.additions import obstacles, package_files
-from toto_patcher.patching.assumptions import broken_assumptions
+from toto_patcher.patching.assumptions import broken_assumptions, is_released
 from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition
 from toto_patcher.patching.notice import trace, unrecorded
@@ -117,7 +117,7 @@ def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
     found = trace(source, path)
     if found:
         raise unrecorded(found)
-    return codemod.parse(source, path)
+    return codemod.parse(source, path, reproduced=is_released(source))
 
 
 def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:

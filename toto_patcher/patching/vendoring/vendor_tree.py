@@ -148,14 +148,19 @@ def may_be_written(path: PurePosixPath) -> bool:
         return False
 
 
+def odd_files(found: Found) -> list[PurePosixPath]:
+    """What no journal may name of the package: links, hidden files."""
+    inside = [(path, digest) for path, digest in found.files.items() if path.parts[0] == PACKAGE]
+    return [path for path, digest in inside if digest == ODD or not may_be_written(path)]
+
+
 def remove_odd(root: Path, found: Found, folders: tuple[PurePosixPath, ...]) -> None:
     """Removes what no journal may name from the package, and the folders it kept alive: links, hidden files.
 
     Raises:
         StorageError: the operating system refused.
     """
-    inside = [(path, digest) for path, digest in found.files.items() if path.parts[0] == PACKAGE]
-    odd = [path for path, digest in inside if digest == ODD or not may_be_written(path)]
+    odd = odd_files(found)
     if not odd:
         return
     try:
