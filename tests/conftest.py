@@ -14,10 +14,11 @@ No Toto source is in this repository. The wheels are fetched once with pip, by h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def toto_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
     def release(version: str) -> Path:
         root = base / f"{version}-{pinned_release(version).sha256[:12]}"
-        if version not in whole and not _is_whole(root, version):
-            _unpack(root, version)
+        if version not in whole:
+            with _one_at_a_time(base):
+                if not _is_whole(root, version):
+                    _unpack(root, version)
         whole.add(version)
         return root
 
@@ -95,6 +98,15 @@ def copy_tree(source: Path, target: Path) -> Path:
     return target
 
 
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keeps the other workers, and other runs, from looking at what is being laid down."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _is_whole(root: Path, version: str) -> bool:
     """True when the tree holds exactly the release's files with their bytes: nothing missing, edited or added."""
     files = [path for path in root.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
@@ -106,23 +118,14 @@ def _is_whole(root: Path, version: str) -> bool:
 
 
 def _unpack(root: Path, version: str) -> None:
-    """Lays the release down beside its place and renames it there, so that two workers never see half a tree."""
+    """Lays the release down beside its place and renames it there, so that a killed worker leaves no half of a tree."""
     files = release_bytes(version)
-    root.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     for path, data in files.items():
         target = building / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
         target.chmod(0o444)
-    if root.exists():  # edited or half of it gone: out of the way first, in one step
-        discarded = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-        with contextlib.suppress(FileNotFoundError):  # another worker was faster
-            root.rename(discarded / "damaged")
-        shutil.rmtree(discarded)
-    try:
-        building.rename(root)
-    except OSError:
-        shutil.rmtree(building)
-        if not _is_whole(root, version):  # not merely another worker that was faster
-            raise
+    if root.exists():  # edited, or half of it gone
+        shutil.rmtree(root)
+    building.rename(root)

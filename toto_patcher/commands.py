@@ -232,15 +232,16 @@ def _commit(plan: Plan, previous: State | None) -> str | None:
         StorageError: git refused; the tree is as it was.
         DriftError: a hook edited files. It says whether the commit was made and how each file was left.
     """
-    from toto_patcher.patching.store import recorded_files
+    from toto_patcher.patching.store import former_backups, recorded_files
     from toto_patcher.patching.version_control import commit_files, is_committed
 
     names = ", ".join(plan.patches)
     title = f"Apply toto-patch profile {plan.profile}" if plan.profile else f"Apply toto-patch {names}"
     message = f"{title}\n\nPatches: {names}.\n`toto-patch revert` puts the originals back.\n"
     paths = [change.path for change in plan.changes]
+    record = {*recorded_files(plan.root), *(former_backups(previous) if previous else ())}
     try:
-        commit = commit_files(plan.root, [*paths, *recorded_files(plan.root)], message)
+        commit = commit_files(plan.root, [*paths, *sorted(record)], message)
     except BaseException as error:
         if isinstance(error, TotoPatchError) or not is_committed(plan.root, paths):
             _undo(plan, previous, error.message if isinstance(error, TotoPatchError) else "the commit was interrupted")

@@ -117,7 +117,7 @@ def verify(root: Path | None, proof: Proof | None, progress: Progress) -> r.Veri
     elif verdict == "patched":
         checks += [*_package_checks(workspace), *_shadow_checks(workspace)]
         again = _repeat_checks(workspace)
-        checks += [*_structure_checks(workspace), *again]
+        checks += [*_structure_checks(workspace, parsed=all(check.passed for check in again)), *again]
         if not all(check.passed for check in checks if check not in again):
             verdict = "drifted"
         elif not all(check.passed for check in again):
@@ -256,15 +256,20 @@ def _bytes_check(workspace: ws.Workspace, file: r.FileStatus) -> r.Check:
     return r.Check("bytes", file.state == "patched", told[file.state], file.path, line)
 
 
-def _structure_checks(workspace: ws.Workspace) -> list[r.Check]:
-    """Files parse and carry their notice."""
+def _structure_checks(workspace: ws.Workspace, *, parsed: bool) -> list[r.Check]:
+    """Files parse and carry their notice.
+
+    Args:
+        parsed: they are what the patches write now: what is edited was parsed by the plan, what is added is our own.
+    """
     assert workspace.state is not None
     tree = Checkout.open(workspace.root)
     checks = []
     for file in workspace.files():
         path = PurePosixPath(file.path)
         try:
-            parse_syntax(tree.read(path), path)
+            if not parsed:
+                parse_syntax(tree.read(path), path)
             checks.append(r.Check("parses", True, "valid Python", file.path))
         except TotoPatchError as error:
             checks.append(r.Check("parses", False, error.message, file.path, error.line))

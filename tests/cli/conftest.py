@@ -5,17 +5,30 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_driver import Run, git, run
+from cli_driver import Run, environment, git, run, run_forked
+from fork_server import ForkServer
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer(environment())
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def toto_patch(tmp_path: Path) -> Run:
-    """``toto_patch("apply", "--root", root)``: runs the command in ``tmp_path`` and returns the finished process."""
-    return functools.partial(run, cwd=tmp_path)
+def toto_patch(tmp_path: Path, request: pytest.FixtureRequest, fork_server: ForkServer) -> Run:
+    """``toto_patch("apply", "--root", root)``: runs the command in ``tmp_path`` and returns the finished process.
+
+    A module with ``STARTS_PYTHON = True`` gets an interpreter of its own for each run.
+    """
+    if getattr(request.module, "STARTS_PYTHON", False):
+        return functools.partial(run, cwd=tmp_path)
+    return functools.partial(run_forked, fork_server, cwd=tmp_path)
 
 
 @pytest.fixture

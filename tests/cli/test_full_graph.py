@@ -186,7 +186,7 @@ def test_commit_commits_added_and_removed_files(committed: Path, toto_patch: Run
     done = toto_patch("apply", *GRAPH_BREAKS, "--commit", "--root", committed)
     assert done.returncode == 0, done.stderr
     assert not git(committed, "status", "--short", "--untracked-files=all")
-    shown = git(committed, "show", "--name-status", "--no-renames", "--format=", "HEAD").splitlines()
+    shown = git(committed, "show", "--name-status", "--no-renames", "--format=", "HEAD", "--", "toto").splitlines()
     assert [line for line in shown if line.startswith("D")] == [f"D\t{name}" for name in ADDED]
     assert not git(committed, "status", "--short", "--", "toto")
 

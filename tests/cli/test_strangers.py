@@ -62,18 +62,26 @@ def test_a_record_cannot_name_what_is_no_source_of_the_package(
     }
 
 
-@pytest.mark.parametrize("command", [*WRITING, "recover"])
-@pytest.mark.parametrize("phase", ["prepare", "journal", "undo", "done"])
-def test_a_journal_cannot_name_the_configuration_of_git(
-    committed: Path, toto_patch: Run, phase: str, command: str
+@pytest.mark.parametrize(
+    ("command", "phase"),
+    [
+        *((command, "journal") for command in (*WRITING, "recover")),
+        *(("recover", phase) for phase in ("prepare", "undo", "done")),
+    ],
+)
+@pytest.mark.parametrize("name", [".git/config", "Makefile"])
+def test_a_journal_cannot_name_what_is_not_of_the_package(
+    committed: Path, toto_patch: Run, phase: str, command: str, name: str
 ) -> None:
-    config = committed / ".git" / "config"
+    config = committed / name
+    if not config.exists():
+        config.write_bytes(b"all:\n")
     known = config.read_bytes()
     evil = known + b'[core]\n\tfsmonitor = "touch PWNED; false"\n'
     backups = committed / ".toto-patch" / "backups"
     backups.mkdir(parents=True)
     (backups / digest(evil)).write_bytes(evil)
-    entry = {"path": ".git/config", "before": digest(known), "after": digest(evil)}
+    entry = {"path": name, "before": digest(known), "after": digest(evil)}
     entry["temporary"] = ".toto-patch-0123456789abcdef-0.tmp"
     journal = {"entries": [entry], "schema_version": 1}
     (committed / ".toto-patch" / f"{phase}.json").write_text(json.dumps(journal))

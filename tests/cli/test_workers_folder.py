@@ -17,7 +17,7 @@ COMMANDS = {
     "verify-only": ("verify-only", "--numerics", "--quick"),
     "bench": ("bench", *SMALL, "--baseline", "eager", "--mode", "eager"),
     "stress": ("stress", "--mode", "quick", "--device", "cpu", "--compile-mode", "eager", "--output", "out"),
-    "accuracy": ("accuracy", "--quick", "--device", "cpu", "--series", "co2", "--horizon", "8", "--context", "96"),
+    "accuracy": ("accuracy", "--quick", "--series", "co2", "--horizon", "8", "--context", "96"),
     "env test": ("env", "test"),
 }
 # The installed command, which has no current folder on its path.
@@ -35,9 +35,11 @@ def plant(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_imports_from_the_current_folder(name: str, patched: Path, tmp_path: Path) -> None:
+def test_no_command_imports_from_the_current_folder(name: str, patched: Path, checkpoint: Path, tmp_path: Path) -> None:
     mark = plant(tmp_path / "here")
     root = () if name == "env test" else ("--root", str(patched))
+    if name in ("stress", "accuracy"):
+        root += ("--checkpoint", str(checkpoint))
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *COMMANDS[name], *root],
         cwd=tmp_path / "here",

@@ -23,7 +23,7 @@ EDITED = (UTIL, "toto/model/attention.py")
 EDIT = b"# an edit\n"
 VICTIMS = (".git/config", ".git/hooks/pre-commit", "../sentinel/precious.py", "notes.txt", "app/main.py", "LICENSE")
 """Files beside the package; they are there, but for the hook."""
-SENT = ("notes.txt", "app/main.py", "LICENSE")
+SENT = ("app/main.py", "LICENSE")
 """Those of them that came with the tree, so that its sender knows their fingerprints and could have sent others."""
 PATHS = (
     *VICTIMS,

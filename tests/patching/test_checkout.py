@@ -99,9 +99,7 @@ def test_the_search_for_a_class_is_linear(filler: str, tmp_path: Path) -> None:
     assert seconds(40_000) < 40 * seconds(4_000) + 1  # ten times as long, or a hundred times where it is quadratic
 
 
-@pytest.mark.parametrize(
-    "before", ["", "\n", " \f\n", "\n\n\t\n", "x = 1\n\f", "if 1:\n \t\f", "#\r", "\\\n"], ids=repr
-)
+@pytest.mark.parametrize("before", ["", "\n", " \f\n", "\n\n\t\n", "x = 1\n\f", "if 1:\n \t", "#\r", "\\\n"], ids=repr)
 def test_white_space_before_a_class_hides_it_from_nobody(before: str, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes(f"{before}class \t KVCache: ...\n".encode())
     assert len(Checkout.open(tmp_path).definitions("KVCache")) == 1

@@ -125,14 +125,14 @@ def test_promise_12_a_change_that_changes_nothing_writes_nothing(
 @pytest.mark.parametrize("action", STEPS)
 def test_promise_13_all_drift_is_reported_before_anything_is_written(root: Path, action: str) -> None:
     lay(root, STEPS[action][0])
-    plan = plan_for(root, action if action != "revert" else "none")
+    plan = plan_for(root, STEPS[action][1])
     edited = [change.path for change in plan.changes if change.before is not None]
     for path in edited[:-1]:
         (root / path).write_bytes(EDIT)
     (root / edited[-1]).unlink()
     untouched = snapshot(root)
     with pytest.raises(RefusedError) as caught:
-        transaction.commit(plan, backup=True)
+        transaction.commit(plan, backup=True, adopted=action == "adopt")
     refusals = getattr(caught.value, "refusals", [caught.value])
     assert all(isinstance(refusal, DriftError) and refusal.hint for refusal in refusals)
     assert {refusal.path for refusal in refusals} == {str(path) for path in edited}

@@ -67,11 +67,11 @@ def test_promise_09_what_is_not_a_plain_file_inside_the_root_is_refused(
     driver: Driver, root: Path, workspace: Path, trap: object, action: str
 ) -> None:
     lay(root, STEPS[action][0])
-    plan = plan_for(root, action if action != "revert" else "none")
+    plan = plan_for(root, STEPS[action][1])
     trap(root / "toto/model/attention.py", workspace / "outside")
     untouched = snapshot(workspace)
     with pytest.raises((UnsafePathError, RefusedGroup)) as caught:
-        transaction.commit(plan, backup=True)
+        transaction.commit(plan, backup=True, adopted=action == "adopt")
     refusals = getattr(caught.value, "refusals", [caught.value])
     assert all(isinstance(refusal, UnsafePathError) and refusal.exit_code == 3 for refusal in refusals)
     assert any("attention.py" in refusal.path or refusal.path == "toto/model" for refusal in refusals)

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import pytest
 from hostile_records import EDIT, EDITED, LARGE, OURS, PHASES, SENT, UTIL, Hostile
 
+from tests.conftest import copy_tree
 from toto_patcher import commands, inspection, report
 from toto_patcher import results as r
 from toto_patcher.errors import TotoPatchError
@@ -162,9 +163,9 @@ class Ground:
     def __init__(self, folder: Path, release: Path) -> None:
         self.folder, self.root = folder, folder / "checkout"
         self.root.mkdir(parents=True)
-        shutil.copytree(release / "toto", self.root / "toto", copy_function=shutil.copyfile)
+        copy_tree(release / "toto", self.root / "toto")
         for name, text in {
-            **dict.fromkeys(SENT, "SENT = 1\n"),
+            **dict.fromkeys((*SENT, "notes.txt"), "SENT = 1\n"),
             "mine.txt": "mine\n",
             "app/mine.py": "MINE = 1\n",
         }.items():

@@ -8,6 +8,7 @@ import pytest
 
 from toto_patcher.errors import ConflictError, UsageError
 from toto_patcher.patching import series
+from toto_patcher.patching.declarations import declared_profiles
 
 
 def declare(folder: Path, name: str, **fields: object) -> None:
@@ -30,6 +31,11 @@ def test_the_projects_own_series_loads_in_order() -> None:
         assert "Problem." in patch.why
         assert "Change." in patch.why
         assert (patch.folder / "inserted.py").is_file()
+
+
+def test_the_profiles_that_are_read_without_libcst_are_those_that_are_declared() -> None:
+    loaded = {name: frozenset(ids(patches)) for name, patches in series.load().profiles().items()}
+    assert declared_profiles() == loaded
 
 
 def test_after_and_requires_order_patches_and_names_break_ties(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def tree_in_force(root: Path) -> str:
     assert {path.name for path in root.parent.iterdir()} <= {"from-old", "from-new", "t", "t.lock.toml"}
     kept = {path.name for path in (root / ".toto-patch").glob("*")}
     # A run that was killed when all was done leaves its lock, which says nothing and blocks nobody.
-    assert kept <= {"lock", ".gitignore", *(("state.json", "backups") if tree == "patched" else ())}, kept
+    assert kept <= {"lock", ".gitignore", ".gitattributes", *(("state.json", "backups") if tree == "patched" else ())}, kept
     if tree == "new" and root.exists():
         assert not (root / "toto/gone").exists() and not (root / "toto/extra").exists()
     return tree

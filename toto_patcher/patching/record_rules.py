@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from toto_patcher.patching.files.layout import FOLDER
+from toto_patcher.patching.files.layout import FOLDER, LICENCE_FILES, PACKAGE
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TEMPORARY = re.compile(r"\.toto-patch-[0-9a-f]{16}-[0-9]{1,6}\.tmp")
@@ -96,6 +96,18 @@ def source_path(name: str, value: object) -> None:
     """A path of a Python source, which is all that patches change."""
     package_path(name, value)
     must(str(value).endswith(".py"), name, f"{value!r} is no Python source")
+
+
+def moved_path(name: str, value: object) -> None:
+    """A path of a file that a transaction moves: a Python source, or what vendor writes."""
+    package_path(name, value)
+    path = PurePosixPath(str(value))
+    must(path.suffix == ".py" or is_vendored(path), name, f"{value!r} is neither a Python source nor of the package")
+
+
+def is_vendored(path: PurePosixPath) -> bool:
+    """Whether this is the place of a file that vendor writes: in the package, or a licence beside it."""
+    return (path.parts[0] == PACKAGE and len(path.parts) > 1) or str(path) in LICENCE_FILES
 
 
 def sha256(name: str, value: object, *, optional: bool = True) -> None:

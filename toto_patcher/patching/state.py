@@ -126,7 +126,7 @@ class Entry:
     def __post_init__(self) -> None:
         """Refuses impossible records."""
         if self.path != str(STATE):
-            rules.package_path("path", self.path)
+            rules.moved_path("path", self.path)
         rules.sha256("before", self.before)
         rules.sha256("after", self.after)
         named = type(self.temporary) is str and TEMPORARY.fullmatch(self.temporary) is not None

@@ -31,6 +31,11 @@ def recorded_files(root: Path) -> tuple[PurePosixPath, ...]:
         raise storage_error(error) from error
 
 
+def former_backups(state: State) -> tuple[PurePosixPath, ...]:
+    """The originals that a record kept: the next one may need some of them no longer."""
+    return tuple(BACKUPS / file.pristine for file in state.files if file.backup and file.pristine)
+
+
 class Store:
     """The memory of one checkout."""
 

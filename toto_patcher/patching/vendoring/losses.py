@@ -85,7 +85,7 @@ def discarded(root: Path, found: Found, plan: Plan, originals: list[Files]) -> t
         ours = patched == digest and (pristine is None or _in(originals, path, pristine))
         return ours or _in(originals, path, digest)
 
-    odd = [path for path, digest in found.files.items() if digest == vendor_tree.ODD and path.parts[0] == "toto"]
+    odd = vendor_tree.odd_files(found)
     lost = [c.path for c in plan.pending if c.before is not None and not is_safe(c.path, fingerprint(c.before))]
     return tuple(sorted({*odd, *lost}))
 

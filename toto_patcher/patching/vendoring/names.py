@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import UnsafePathError
-from toto_patcher.patching.record_rules import CODE_WITHOUT_SOURCE
+from toto_patcher.patching.record_rules import CODE_WITHOUT_SOURCE, is_vendored
 
-PACKAGE = "toto"
-LICENCE_FILES = ("LICENSE", "NOTICE", "LICENSE-3rdparty.csv")
 MAX_FILES = 5000
 """A release has 45."""
 
@@ -48,11 +46,6 @@ def refuse_faults(files: Mapping[PurePosixPath, object], where: str) -> None:
     found = fault(path.as_posix() for path in files)
     if found is not None:
         raise UnsafePathError(f"the entry {found[0]!r} {found[1]}", path=where, hint="vendor takes plain names only")
-
-
-def is_vendored(path: PurePosixPath) -> bool:
-    """Whether this is the place of a file that vendor writes: in the package, or a licence beside it."""
-    return (path.parts[0] == PACKAGE and len(path.parts) > 1) or str(path) in LICENCE_FILES
 
 
 def is_git(part: str) -> bool:

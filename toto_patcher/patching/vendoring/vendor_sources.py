@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import RefusedError, StorageError, UnsafePathError, UsageError
 from toto_patcher.patching import git_program
+from toto_patcher.patching.files.layout import LICENCE_FILES, PACKAGE
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.git_program import GitRefusedError, NoGitError
-from toto_patcher.patching.vendoring.names import LICENCE_FILES, PACKAGE, refuse_faults
+from toto_patcher.patching.vendoring.names import refuse_faults
 from toto_patcher.patching.vendoring.wheel import MAX_UNPACKED_BYTES, refuse_unsafe_name
 
 MODEL_CLASSES = frozenset({"TotoBackbone", "TimeWiseMultiheadAttention", "KVCache"})

@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from toto_patcher.errors import BackupError, StorageError, UnsafePathError
 from toto_patcher.patching.change import FileChange, Plan, fingerprint
-from toto_patcher.patching.files.layout import FOLDER, SET_ASIDE, STATE
+from toto_patcher.patching.files.layout import FOLDER, LICENCE_FILES, PACKAGE, SET_ASIDE, STATE
 from toto_patcher.patching.files.safe_files import Tree
 from toto_patcher.patching.files.system_errors import storage_error
 from toto_patcher.patching.record_rules import check_package_path
-from toto_patcher.patching.vendoring.names import LICENCE_FILES, PACKAGE
 
 Files = Mapping[PurePosixPath, str]
 ODD = "<not a plain file>"
@@ -149,14 +148,19 @@ def may_be_written(path: PurePosixPath) -> bool:
         return False
 
 
+def odd_files(found: Found) -> list[PurePosixPath]:
+    """What no journal may name of the package: links, hidden files."""
+    inside = [(path, digest) for path, digest in found.files.items() if path.parts[0] == PACKAGE]
+    return [path for path, digest in inside if digest == ODD or not may_be_written(path)]
+
+
 def remove_odd(root: Path, found: Found, folders: tuple[PurePosixPath, ...]) -> None:
     """Removes what no journal may name from the package, and the folders it kept alive: links, hidden files.
 
     Raises:
         StorageError: the operating system refused.
     """
-    inside = [(path, digest) for path, digest in found.files.items() if path.parts[0] == PACKAGE]
-    odd = [path for path, digest in inside if digest == ODD or not may_be_written(path)]
+    odd = odd_files(found)
     if not odd:
         return
     try:

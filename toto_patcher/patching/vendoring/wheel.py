@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnsafePathError
-from toto_patcher.patching.vendoring.names import LICENCE_FILES, PACKAGE, is_git, refuse_faults
+from toto_patcher.patching.files.layout import LICENCE_FILES, PACKAGE
+from toto_patcher.patching.vendoring.names import is_git, refuse_faults
 
 MAX_WHEEL_BYTES = 16 * 1024 * 1024
 MAX_ENTRIES = 20_000
