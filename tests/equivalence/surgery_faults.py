@@ -37,10 +37,6 @@ SURGERY_FAULTS = {
             "True", _PROOF,
         ),
         _in(
-            "memory-not-compared", "Proof", "holds", "all(map(torch.Tensor.is_set_to, self._tensors, self._views))",
-            "True", _PROOF,
-        ),
-        _in(
             "classes-not-compared", "Proof", "holds", "all(map(is_, map(type, self._owners), self._classes))", "True",
             _PROOF,
         ),
