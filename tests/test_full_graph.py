@@ -249,3 +249,12 @@ def test_an_integer_of_numpy_is_a_horizon(full: Path, ask: Ask, original: dict[s
 def test_a_traced_forecast_is_upstreams(full: Path, ask: Ask) -> None:
     once, again = ask(full, "traced")
     require_close(once, again)
+
+
+def test_a_wish_to_compile_keeps_its_backend_and_needs_no_compiler(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    found = ask(full, "other_ways_to_compile")
+    assert found["backends"] == ["eager"] and found["told"] == []
+    for mean in found["means"]:
+        require_close(mean, original["mean"])

@@ -67,7 +67,7 @@ _DECODER = (
         "answer.values[:, :, :call.horizon]", "answer.values[:, :, -call.horizon:]",
     ),
     _in(
-        "decoding", "Decoding._decode", "forecasts-left-to-upstream",
+        "decoding", "Decoding._decode_by", "forecasts-left-to-upstream",
         "return place.decoder.forecast(request, backbone)", "raise UnsupportedError('no reason')", DECODED,
     ),
 )  # fmt: skip

@@ -411,3 +411,21 @@ def traced(tree: Any) -> Any:
 
     function = torch.jit.trace(forecast, one.series, check_trace=False)
     return [values(other.series).flatten().tolist() for values in (function, forecast)]
+
+
+def other_ways_to_compile(tree: Any) -> Any:
+    """A model compiled by another backend than Inductor; and one that is to be compiled where no compiler is."""
+    import torch._inductor.config as inductor
+
+    torch._dynamo.reset()
+    wrapped = tree.module("inference.forecaster").TotoForecaster(torch.compile(tree.model().model, backend="eager"))
+    with _compilations() as asked:
+        first = _mean(tree, wrapped)
+    model = tree.model()
+    model.compile()
+    forecaster = _forecaster(tree, model)
+    with inductor.patch({"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}):
+        second = _mean(tree, forecaster)
+    torch._dynamo.reset()
+    backends = {getattr(options["backend"], "__name__", "") for options in asked}
+    return {"means": [first, second], "backends": sorted(backends), "told": _told(forecaster)}

@@ -17,6 +17,8 @@ from .support import FORECASTER
 
 NOT_FINITE = "the model's outputs are not finite: the context may hold NaN, or infinite or enormous values"
 
+REDUCED = {"mode": "reduce-overhead"}
+
 
 class UnsupportedError(Exception):
     """Upstream's path has to be taken, and why."""
@@ -148,8 +150,8 @@ class Generator:
             self._generator.set_offset(self._state)
 
 
-def backbone_of(forecaster: Any, defined: type) -> tuple[Any, bool]:
-    """The backbone of a forecaster, and whether ``torch.compile`` wraps it.
+def backbone_of(forecaster: Any, defined: type) -> tuple[Any, dict[str, Any] | None]:
+    """The backbone of a forecaster, and how to compile where its model was compiled, or ``None``.
 
     Raises:
         UnsupportedError: a subclass or the instance replaces a method whose work the decoder takes over.
@@ -167,5 +169,16 @@ def backbone_of(forecaster: Any, defined: type) -> tuple[Any, bool]:
     if compiled is not None and type(model) is compiled.OptimizedModule:
         if model._forward_hooks or model._forward_pre_hooks:
             raise UnsupportedError("the compiled model has a hook")
-        return model._orig_mod, True
-    return model, False
+        return model._orig_mod, _compiled_by(model.dynamo_ctx)
+    if getattr(model, "_compiled_call_impl", None) is None:
+        return model, None
+    return model, getattr(model, "_decoding_options", REDUCED)
+
+
+def _compiled_by(context: Any) -> dict[str, Any]:
+    """A backend other than Inductor is kept."""
+    backend = getattr(context, "callback", None)
+    while backend is not None and not hasattr(backend, "compiler_fn"):
+        inner = getattr(backend, "_torchdynamo_orig_backend", None)
+        backend = getattr(backend, "_torchdynamo_orig_callable", None) if inner is None else inner
+    return REDUCED if backend is None else {"backend": backend.compiler_fn}

@@ -14,7 +14,7 @@ from .calls import NOT_FINITE, Call, Generator, UnsupportedError, backbone_of
 from .decoder import Answer, ChangedError, StaticDecoder
 from .origin import ReplacedError
 from .proof import Proof
-from .sharing import SHARED, Place
+from .sharing import SHARED, Compiler, Place
 from .support import unsupported
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Decoding:
         self._compiler: dict[str, Any] | None = None
         self._place: Place | None = None
         self._backbone: Any = None
+        self._uncompilable = False
         self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,12 +86,12 @@ class Decoding:
                 error says so; on a GPU its sampler would leave the process without a usable device.)
         """
         try:
-            backbone, wrapped = backbone_of(forecaster, defined)
+            backbone, compiler = backbone_of(forecaster, defined)
             exact = self.sampler == "seed-exact"
             call = Call(inputs, prediction_length, num_samples, samples_per_batch, use_kv_cache, future, exact)
             generator = Generator(inputs.series.device if num_samples is not None else None)
             try:
-                answer = self._decode(backbone, wrapped, defined, generator, call)
+                answer = self._decode(backbone, compiler, defined, generator, call)
                 if not (answer.finite or num_samples is None) and inputs.series.is_cuda:
                     raise RuntimeError(f"{NOT_FINITE}; on a GPU, the original stops at a device-side assert there")
                 if not (answer.finite and answer.whole):
@@ -106,10 +107,19 @@ class Decoding:
         values = answer.values[:, :, : call.horizon]
         return (values, None) if num_samples is None else (values.mean(dim=-1), values)
 
-    def _decode(self, backbone: Any, wrapped: bool, defined: type, generator: Generator, call: Call) -> Answer:
-        compiler = self._compiler
-        if compiler is None and (wrapped or getattr(backbone, "_compiled_call_impl", None) is not None):
-            compiler = getattr(backbone, "_decoding_options", {"mode": "reduce-overhead"})
+    def _decode(self, backbone: Any, compiler: Compiler, *rest: Any) -> Answer:
+        """Compiled as the forecaster says, else as the model says, which upstream answers without a compiler too."""
+        if self._compiler is None and compiler is not None and not self._uncompilable:
+            try:
+                return self._decode_by(backbone, compiler, *rest)
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
+                    raise
+                self._uncompilable = True
+                log.warning("decoding without torch.compile, which failed: %s: %s", type(error).__name__, error)
+        return self._decode_by(backbone, self._compiler, *rest)
+
+    def _decode_by(self, backbone: Any, compiler: Compiler, defined: type, generator: Generator, call: Call) -> Answer:
         place = SHARED.place(backbone, compiler)
         self._place, self._backbone = place, weakref.ref(backbone)
         with place.lock:
