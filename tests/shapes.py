@@ -8,19 +8,27 @@ To add a function, add its name to a patch's ``shapes.json`` with an empty list.
 from __future__ import annotations
 
 import argparse
+import ast
+import functools
 import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.variations import REGISTRY
 from toto_patcher.patching import series
 from toto_patcher.patching.assumptions import places
 from toto_patcher.patching.checkout import Checkout
-from toto_patcher.patching.shape import Alternatives, function_shape, read_shapes, write_shapes
-from toto_patcher.patching.vendoring.releases import pinned_releases, release_bytes
+from toto_patcher.patching.scope import scope_of
+from toto_patcher.patching.shape import Alternatives, read_shapes, released_shape, write_shapes
+from toto_patcher.patching.syntax import parse_syntax
+from toto_patcher.patching.vendoring.releases import release_bytes
 
 NAME = "shapes.json"
+DIFFERING = ("0.1.3", "0.2.0")  # every file of 0.1.4 is one of theirs
+ATTENTION = "BaseMultiheadAttention"
+# Where the constructor refuses it, the methods may do without what it would ask for.
+NEVER = frozenset({"use_memory_efficient_attention"})
 FORMS = (
     "nothing_changed",
     # RMSNorm without its fused kernel.
@@ -46,6 +54,9 @@ FORMS = (
     "index_as_int64",
     "explicit_init",
     "asserts_removed",
+    # What computes the same and is no matter of spelling.
+    "old_allocate_kv_cache",
+    "xformers_branches_removed",
 )
 
 
@@ -64,19 +75,29 @@ def collect(names: Iterable[str], checkouts: Iterable[Checkout]) -> dict[str, Al
     found: dict[str, dict[tuple[str, ...] | None, None]] = {name: {} for name in names}
     for checkout in checkouts:
         for name, shapes in found.items():
-            functions = [place.function for place in places(checkout, name)]
-            for function in functions or [None]:
-                digests = None if function is None else tuple(digest for _, digest in function_shape(function))
-                shapes[digests] = None
+            for place in places(checkout, name) or [None]:
+                if place is None or place.function is None:
+                    shapes[None] = None
+                    continue
+                shapes |= dict.fromkeys(_shapes_at(checkout.read(place.path), name, place.path, place.line))
     return {name: tuple(shapes) for name, shapes in found.items()}
+
+
+@functools.cache  # most forms leave most files alone
+def _shapes_at(source: bytes, name: str, path: PurePosixPath, line: int) -> tuple[tuple[str, ...], ...]:
+    """The shapes of the function of that name on that line."""
+    module = parse_syntax(source, path)
+    owners = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    function = next(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.lineno == line)
+    owner = next((node for node in owners if function in node.body), None)
+    ruled_out = (frozenset(), NEVER) if name.startswith(f"{ATTENTION}.") else (frozenset(),)
+    return tuple(released_shape(function, scope_of(module, owner, never=never)) for never in ruled_out)
 
 
 def collected(path: Path) -> dict[str, Alternatives]:
     """What a patch's file should hold."""
     with tempfile.TemporaryDirectory() as folder:
-        checkouts = [
-            lay_down(Path(folder, version, form), version, form) for version in pinned_releases() for form in FORMS
-        ]
+        checkouts = [lay_down(Path(folder, version, form), version, form) for version in DIFFERING for form in FORMS]
         return collect(read_shapes(path), checkouts)
 
 

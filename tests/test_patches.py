@@ -30,12 +30,14 @@ from toto_patcher.patching.plan import plan_selection
 RELEASES = ("0.1.3", "0.1.4", "0.2.0")
 NEWEST = RELEASES[-1]
 CLASSES = ("KVCache", "BaseMultiheadAttention")
+GRAPH_BREAKS = ("kv-cache-tensor-index", "positional-embedding-break")
+# The forms of these modules are run on the newest release; for an older one they are planned, in every profile.
+PLANNED_WHERE_OLD = {f"tests.variations.{name}" for name in ("forks", "neighbours", "spelling")}
 # (patch, form) -> what the refusal says.
 _BACKBONE, _FORECASTER = "TotoBackbone.backbone is not the one", "defines class TotoForecaster"
 _ATTEND = "BaseMultiheadAttention.run_attention is not the one"
 _CACHE = {
     "list_reset_by_statements": "KVCache.reset is not the one",
-    "torch_imported_as_th": "KVCache.__post_init__ is not the one",
     "logging_at_the_start_of_methods": "KVCache.__post_init__ is not the one",
     "logging_at_the_end_of_cache_methods": "KVCache.__getitem__ is not the one",
     "decorated_cache_methods": "KVCache.append is not the one",
@@ -72,6 +74,14 @@ _BOTH = {
 REFUSED_EAGER = {
     **{("shared-prefill", name): says for name, says in {**_CACHE, **_BOTH}.items()},
     **{("last-patch-head", name): says for name, says in _BOTH.items()},
+    ("shared-prefill", "cache_imported_late_by_another_name"): "TotoBackbone.allocate_kv_cache is not the one",
+    ("shared-prefill", "another_cache_that_the_backbone_uses"): "KVCache.append is not the one",
+    ("shared-prefill", "attention_by_einsum"): _ATTEND,
+    ("shared-prefill", "progress_shown_while_sampling"): "TotoForecaster.generate_samples is not the one",
+    ("last-patch-head", "progress_shown_while_sampling"): "TotoForecaster.generate_samples is not the one",
+    ("shared-prefill", "one_more_norm_at_the_end"): "Transformer.forward is not the one",
+    ("shared-prefill", "scale_with_a_floor"): "MixtureOfStudentTsOutput.forward is not the one",
+    ("shared-prefill", "returns_early"): "KVCache.current_len is not the one",
     ("last-patch-head", "forecaster_subclassed"): "Local overrides TotoForecaster.generate_mean",
 }
 
@@ -176,7 +186,8 @@ def forms(outcome: str, *, newest: bool = False) -> list[Any]:
     plain = ["nothing_changed"] if "nothing_changed" in names else []
     chosen = [(NEWEST, name) for name in names] + [(version, name) for version in RELEASES[:-1] for name in plain]
     if not newest:
-        chosen += [("0.1.3", name) for name in names if name not in plain]
+        planned = {name for name in names if REGISTRY[name].apply.__module__ in PLANNED_WHERE_OLD}
+        chosen += [("0.1.3", name) for name in names if name not in planned.union(plain)]
     return [pytest.param(form, id="-".join(form)) for form in chosen]
 
 
@@ -184,6 +195,11 @@ def test_forms_of_0_1_4_would_be_those_of_the_newest_release(toto_release: Calla
     for name in ("util.py", "attention.py"):
         older, newest = (toto_release(version) / "toto/model" / name for version in ("0.1.4", NEWEST))
         assert older.read_bytes() == newest.read_bytes()
+    first, second = (toto_release(version) / "toto" for version in RELEASES[:-1])
+    differing = [
+        file for file in first.rglob("*.py") if file.read_bytes() != (second / file.relative_to(first)).read_bytes()
+    ]
+    assert [file.name for file in differing] == ["attention.py"]
 
 
 @pytest.fixture(scope="module", params=forms("patched"))
@@ -282,7 +298,10 @@ def _lines_of_classes(lines: list[str]) -> set[int]:
 def test_every_definition_of_the_two_classes_is_patched(form: Form) -> None:
     checkout = Checkout.open(form.root)
     defining = {place.path for class_name in CLASSES for place in checkout.definitions(class_name)}
-    assert {change.path for change in form.plan.pending} == defining
+    left = {path for path in defining if form.variation.left and str(path).startswith(form.variation.left)}
+    assert {change.path for change in form.plan.pending} == defining - left
+    assert all(any(note.startswith(f"{path}:") for note in form.plan.notes) for path in left)
+    assert bool(left) == bool(form.variation.left)
 
 
 def require_full_graph(form: Form) -> None:
@@ -386,6 +405,33 @@ def refusals(error: RefusedError) -> tuple[RefusedError, ...]:
     return error.refusals if isinstance(error, RefusedGroup) else (error,)
 
 
+def said_of(root: Path, **selected: Any) -> str:
+    """What a refusal says; empty where there is none."""
+    try:
+        plan_selection(Checkout.open(root), series.load().select(**selected), pristine={})
+    except RefusedError as error:
+        assert all(refusal.path and refusal.hint for refusal in refusals(error))
+        return " ".join(str(refusal) for refusal in refusals(error))
+    return ""
+
+
+def test_an_older_release_in_the_forms_of_real_trees_is_patched_or_refused_in_every_profile(
+    make_form: Callable[[str, str], Form],
+) -> None:
+    names = [name for name, variation in REGISTRY.items() if variation.apply.__module__ in PLANNED_WHERE_OLD]
+    for name in names:
+        form = make_form("0.1.3", name)  # 0.1.4 has a log line more
+        expected = {
+            "graph-breaks": form.variation.says,
+            "full-graph": form.variation.full_graph,
+            "eager": REFUSED_EAGER.get(("shared-prefill", name), ""),
+        }
+        for profile, says in expected.items():
+            said = said_of(form.root, profile=profile)
+            assert bool(said) == bool(says) and re.search(says, said), (name, profile, said)
+        shutil.rmtree(form.root)
+
+
 @pytest.mark.parametrize("kept", CLASSES)
 @pytest.mark.parametrize("version", RELEASES)
 def test_a_half_patched_tree_without_a_record_is_refused(
@@ -398,8 +444,9 @@ def test_a_half_patched_tree_without_a_record_is_refused(
         (root / half).write_bytes(original[half])
         with pytest.raises(RefusedError) as caught:
             plan_of(root)
+    (left,) = (patch for name, patch in zip(CLASSES, GRAPH_BREAKS, strict=True) if name != kept)
     assert [refusal.message for refusal in refusals(caught.value)] == [
-        "the file was changed by toto-patch, but there is no record of its original"
+        f"the file was changed by toto-patch ({left}), but there is no record of its original"
     ]
     assert caught.value.line == 6
 

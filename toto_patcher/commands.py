@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from toto_patcher.errors import DriftError, RefusedError, TotoPatchError, refuse
 from toto_patcher.patching import transaction
 from toto_patcher.patching.change import Plan, fingerprint
 from toto_patcher.patching.checkout import Checkout
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from toto_patcher.patching.state import State
@@ -59,6 +62,8 @@ def apply(
         )
     profile, selection = ws.select(profile, ids, workspace.state)
     plan = ws.plan(workspace, selection, profile)
+    for note in plan.notes:
+        log.info(note)
     taken_over = workspace.other_edits()
     if commit:
         from toto_patcher.patching.version_control import require_committable
@@ -74,6 +79,7 @@ def apply(
         backup=backup,
         dry_run=dry_run,
         diff=_diff(plan) if dry_run else None,
+        notes=plan.notes,
         recovered=recovered,
         taken_over=taken_over,
     )

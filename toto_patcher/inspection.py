@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toto_patcher import __version__, roots
 from toto_patcher import results as r
 from toto_patcher import workspace as ws
-from toto_patcher.errors import TotoPatchError, UsageError
+from toto_patcher.errors import RefusedError, RefusedGroup, TotoPatchError, UsageError
 from toto_patcher.patching.checkout import Checkout
 from toto_patcher.patching.syntax import parse_syntax
 
@@ -76,7 +76,20 @@ def status(root: Path | None) -> r.StatusResult:
         files=files,
         pending=ws.interruption(workspace.pending) if workspace.pending else None,
         git=r.GitState(**asdict(git)) if git else None,
+        refused=_refused(workspace) if verdict == "not-patched" else None,
     )
+
+
+def _refused(workspace: ws.Workspace) -> str | None:
+    """Why apply would refuse the tree as it is, the first reason of all; ``None`` if it would not."""
+    profile, selection = ws.select(None, ())
+    try:
+        ws.plan(workspace, selection, profile)
+    except RefusedGroup as group:
+        return str(group.refusals[0])
+    except RefusedError as refusal:
+        return str(refusal)
+    return None
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ def verify(root: Path | None, proof: Proof | None, progress: Progress) -> r.Veri
         files=files,
         checks=tuple(checks),
         ladder=ladder,
-        hint=_hint(workspace, verdict, checks, files),
+        hint=_hint(workspace, verdict, checks, files, ladder),
         written_by=state.tool_version if state else None,
         exit_code=codes.get(verdict, 3),
     )
@@ -161,12 +174,16 @@ _HINTS = {
     "over the tree: `toto-patch vendor --force` starts afresh.",
     "unrecorded": "`toto-patch adopt` makes the record again if the bytes are its own. Else put the originals back: "
     "git checkout, or `toto-patch vendor --force`.",
-    "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check.",
+    "outputs-differ": "`toto-patch revert` puts every byte back; please report the failing check ({failing}).",
 }
 
 
 def _hint(
-    workspace: ws.Workspace, verdict: str, checks: Sequence[r.Check], files: Sequence[r.FileStatus]
+    workspace: ws.Workspace,
+    verdict: str,
+    checks: Sequence[r.Check],
+    files: Sequence[r.FileStatus],
+    ladder: Mapping[str, Any] | None,
 ) -> str | None:
     if workspace.pending:
         return ws.RECOVER
@@ -181,7 +198,8 @@ def _hint(
         return "Undo these changes, or run `toto-patch apply`: it records the package as it is now."
     if verdict == "drifted" and failed == {"shadow"}:
         return "Remove what is named above: Python runs it in place of the patched source."
-    return _HINTS.get(verdict)
+    failing = ", ".join(check["name"] for check in (ladder or {}).get("checks", ()) if not check["passed"])
+    return _HINTS[verdict].format(failing=failing) if verdict in _HINTS else None
 
 
 def _trace_check(found: Trace) -> r.Check:

@@ -106,7 +106,8 @@ def _apply(result: r.ApplyResult, out: Surface, *, verbose: bool = False) -> Non
         out.line()
     if result.exit_code == 5:
         out.line(f"The outputs differ: {what} was not applied to {where}; nothing was written.", "bold red")
-        out.line("  next: please report the failing check with the output of --json.")
+        failing = ", ".join(check["name"] for check in (result.ladder or {})["checks"] if not check["passed"])
+        out.line(f"  next: please report the failing check ({failing}) with the output of --json.")
         return
     if not result.files:
         out.line(f"{where} already carries {what}; nothing to do.", "green")
@@ -125,6 +126,7 @@ def _apply(result: r.ApplyResult, out: Surface, *, verbose: bool = False) -> Non
             out.line("  No backup was kept: revert needs the git commit or the pinned release.", "yellow")
         if result.git_commit:
             out.line(f"  Committed as {result.git_commit[:12]}.")
+    _notes(result.notes, out)
     for path, kind in result.taken_over.items():
         told = "recorded as it is now" if result.written or not result.files else "would be recorded as it is now"
         out.line(f"  {path} was {kind if kind != 'gone' else 'removed'} since the last apply; {told}.", "yellow")
@@ -133,6 +135,14 @@ def _apply(result: r.ApplyResult, out: Surface, *, verbose: bool = False) -> Non
     if result.written or not result.files:
         steps = [("toto-patch verify-only --numerics", "proves that the outputs did not change")]
         _next(out, [*steps, ("toto-patch revert", "puts back every byte")])
+
+
+def _notes(notes: Sequence[str], out: Surface) -> None:
+    """What was left as it is."""
+    for note in notes[:3]:
+        out.line(f"  {note}", "dim")
+    if notes[3:]:
+        out.line(f"  {_count(len(notes[3:]), 'more note')} of this kind with --verbose or --json.", "dim")
 
 
 _FILE_STYLES = {"patched": "green", "pristine": "", "drifted": "bold red", "missing": "bold red"}
@@ -222,6 +232,7 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         "applied": result.applied_at and f"{result.applied_at} by toto-patch {result.written_by}",
         "git": result.git and _git(result.git),
         "interrupted": result.pending,
+        "refused": result.refused,
     }
     out.table([[(name, "dim"), (value, "")] for name, value in facts.items() if value])
     if result.files:
@@ -229,7 +240,9 @@ def _status(result: r.StatusResult, out: Surface) -> None:
         out.table(_file_rows(result.files))
     steps = {
         "patched": [("toto-patch verify-only", "checks bytes and structure")],
-        "not-patched": [("toto-patch apply", "applies the profile graph-breaks")],
+        "not-patched": [("toto-patch apply", "says every reason why it refuses this tree")]
+        if result.refused
+        else [("toto-patch apply", "applies the profile graph-breaks")],
         "half-patched": [("toto-patch revert", "puts the originals back; then apply again")],
         "drifted": [
             ("toto-patch verify-only", "names the first edited line of each file"),

@@ -106,6 +106,7 @@ class ApplyResult(Result):
     recovered: str | None = None
     git_commit: str | None = None
     ladder: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     taken_over: Mapping[str, str] = field(default_factory=dict)
     """Files of the package that no patch touches and that changed since the last apply: path -> what became of them.
     This apply records them as they are."""
@@ -193,6 +194,7 @@ class StatusResult(Result):
     files: tuple[FileStatus, ...]
     pending: str | None
     git: GitState | None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -371,7 +371,8 @@ def two_trees(plan: Plan) -> Iterator[tuple[Path, Path]]:
 
     tree = checkouts.Checkout.open(plan.root)
     with tempfile.TemporaryDirectory(prefix="toto-patch-") as folder:
-        original, patched = Path(folder, "original"), Path(folder, "patched")
+        # Under its own name: a root that is the package itself is imported by it.
+        original, patched = (Path(folder, kind, plan.root.name) for kind in ("original", "patched"))
         lay_down(tree, {change.path: change.pristine for change in plan.changes}, original)
         lay_down(tree, {change.path: change.after for change in plan.changes}, patched)
         yield original, patched

@@ -59,5 +59,6 @@ PATCH = Patch(
     transforms={CLASS: transform},
     profiles=("full-graph",),
     after=("static-decoder",),
+    where_absent={CLASS: "nothing to change, for no class Toto wraps the backbone here; the forecaster has compile()"},
     edits={CLASS: 1},
 )

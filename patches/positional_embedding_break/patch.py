@@ -21,6 +21,7 @@ than the rest of the layer. Outside of this project nothing promises that name; 
 Upstream. DataDog/toto, `toto/model/attention.py`, `BaseMultiheadAttention`; 0.1.4 added a log line to the module.
 """
 
+import ast
 from pathlib import Path
 
 import libcst as cst
@@ -28,7 +29,8 @@ import libcst as cst
 from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching import codemod, nodes
 from toto_patcher.patching.patch import Patch
-from toto_patcher.patching.shape import function_shapes
+from toto_patcher.patching.scope import scope_of
+from toto_patcher.patching.shape import alike, first_difference, function_shape, read_shapes, statements_of
 
 CLASS = "BaseMultiheadAttention"
 SIGNATURES = {
@@ -39,46 +41,11 @@ SIGNATURES = {
     "rearrange_output": ("output", "batch", "variate", "seq_len"),
     "forward": ("layer_idx", "inputs", "attention_mask", "kv_cache"),
 }
-# The cached path takes the place of the first two, so they must compute exactly what it was written for.
-# `python -m toto_patcher.patching.shape FILE METHOD` prints the shapes of a method.
-SHAPES = {
-    "positional_embedding": (
-        "68a999572807f4d9",
-        "a7f6ad8127aaaf24",
-        "0ad73bf18045e50d",
-        "e652fca53070b862",
-        "be481ab9ae212e7d",
-        "37bdb8a32872b7b2",
-        "d85b75ca92695966",
-    ),
-    "forward": (
-        "3d0c1d15cb168e09",
-        "9b17ab3c8c984bdf",
-        "5db5012cc446c77e",
-        "fc83727cb5d4eafd",
-        "3f2d1cf9e155dc22",
-        "2abda67144b558de",
-        "15b168fb562a06e0",
-        "c6328f03e33648da",
-    ),
-}
-# The cached path hands the rotary embedding the positions themselves, where `forward` hands it their offset.
-ROTARY = (
-    "76ea38dec78c21f4",
-    "d5d7faa4b6c1d2a5",
-    "3dde616f01ff4008",
-    "fae2e1acae26c86e",
-    "18302d9ca49176a6",
-    "16e3285f954ba8e7",
-    "c59a0768399f828d",
-    "48a3f15255483531",
-    "19a9882c1cec5de5",
-    "52c665035b705b22",
-    "34273f7eeeb253c5",
-    "17afc4271423733c",
-    "ee78c1390828a0ca",
-    "2a41570e5b4d97ed",
-)
+# The cached path takes the place of the first two, so they must compute exactly what it was written for; the rotary
+# embedding is handed the positions themselves, where `forward` hands it their offset. `python -m tests.shapes --write`.
+SHAPES = read_shapes(Path(__file__).with_name("shapes.json"))
+ROTARY = "TimeAwareRotaryEmbedding.rotate_queries_and_keys"
+REPLACED = ("positional_embedding", "forward")
 HAND_OVER = """\
 if (
     self.attention_axis == AttentionAxis.TIME
@@ -112,34 +79,37 @@ def _refuse_rebinding(module: cst.Module, attention: cst.ClassDef) -> None:
     if attention.decorators:
         raise codemod.unmet(module, attention, f"{CLASS} is decorated: {codemod.code(attention.decorators[0])}")
     defined = [node.name.value for node in nodes.every(attention.body, cst.FunctionDef)]
-    for name in SHAPES:
+    for name in REPLACED:
         if defined.count(name) != 1:
             raise codemod.unmet(module, attention, f"{CLASS} defines {name} {defined.count(name)} times")
     own = set(map(id, nodes.every(attention, cst.AssignTarget)))
     for node in nodes.every(module, cst.AssignTarget):
         target = node.target
-        inside = isinstance(target, cst.Name) and target.value in SHAPES and id(node) in own
-        outside = isinstance(target, cst.Attribute) and target.attr.value in SHAPES
+        inside = isinstance(target, cst.Name) and target.value in REPLACED and id(node) in own
+        outside = isinstance(target, cst.Attribute) and target.attr.value in REPLACED
         if inside or outside:
             raise codemod.unmet(module, node, f"a method of {CLASS} is assigned: {codemod.code(target)}")
 
 
 def _require_shapes(module: cst.Module, attention: cst.ClassDef) -> None:
-    for name, expected in SHAPES.items():
+    tree = ast.parse(module.bytes)
+    owner = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == CLASS)
+    scope = scope_of(tree, owner)
+    for name in REPLACED:
         method = codemod.methods(attention)[name]
-        bare = method.with_changes(leading_lines=[], decorators=[])
         if method.decorators:
             raise codemod.unmet(module, method, f"{CLASS}.{name} is decorated: {codemod.code(method.decorators[0])}")
-        found = function_shapes(module.code_for_node(bare))
-        for number, shape in enumerate(expected):
-            if number >= len(found):
-                raise _unknown(module, method, 1, "ends before the patch expects it to")
-            if found[number][1] != shape:
-                raise _unknown(
-                    module, method, found[number][0], "has a statement here that the patch was not written for"
-                )
-        if len(found) > len(expected):
-            raise _unknown(module, method, found[len(expected)][0], "goes on where the patch expects it to end")
+        function = next(node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        alternatives = SHAPES[f"{CLASS}.{name}"]
+        found = function_shape(function, scope)[1:]  # the head is looked at elsewhere
+        wanted = max((statements_of(one)[1:] for one in alternatives if one), key=lambda one: alike(found, one))
+        number, line = alike(found, wanted), first_difference(function, scope, alternatives, head=False)
+        if number < min(len(found), len(wanted)):
+            raise _unknown(name, line, "has a statement here that the patch was not written for")
+        if len(found) < len(wanted):
+            raise _unknown(name, function.lineno, "ends before the patch expects it to")
+        if len(found) > len(wanted):
+            raise _unknown(name, line, "goes on where the patch expects it to end")
 
 
 def _require_reads_only(module: cst.Module, method: cst.FunctionDef) -> None:
@@ -157,10 +127,9 @@ def _require_reads_only(module: cst.Module, method: cst.FunctionDef) -> None:
             raise codemod.unmet(module, node, message)
 
 
-def _unknown(module: cst.Module, method: cst.FunctionDef, line: int, fault: str) -> UnknownSourceError:
+def _unknown(name: str, line: int, fault: str) -> UnknownSourceError:
     hint = "Move your change into a hook, or select the patch kv-cache-tensor-index alone."
-    first = codemod.line_of(module, method)
-    return UnknownSourceError(f"{CLASS}.{method.name.value} {fault}", line=first + line - 1, hint=hint)
+    return UnknownSourceError(f"{CLASS}.{name} {fault}", line=line, hint=hint)
 
 
 def _handing_over(forward: cst.FunctionDef) -> cst.FunctionDef:
@@ -177,7 +146,7 @@ PATCH = Patch(
     profiles=("graph-breaks",),
     requires=("kv-cache-tensor-index",),
     after=("kv-cache-tensor-index",),
-    assumes={"TimeAwareRotaryEmbedding.rotate_queries_and_keys": (ROTARY,)},
-    sealed={CLASS: tuple(SHAPES), "TimeAwareRotaryEmbedding": ("rotate_queries_and_keys",)},
+    assumes={ROTARY: SHAPES[ROTARY]},
+    sealed={CLASS: REPLACED, "TimeAwareRotaryEmbedding": ("rotate_queries_and_keys",)},
     edits={CLASS: 5},
 )

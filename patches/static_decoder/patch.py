@@ -53,7 +53,10 @@ def transform(module: cst.Module) -> cst.Module:
     if forecaster.bases or forecaster.decorators:
         raise codemod.unmet(module, forecaster, f"{CLASS} has a base class or a decorator")
     given = tuple(parameter.name.value for parameter in forecast.params.params)[1:]
-    if given not in (SIGNATURE, (*SIGNATURE, FUTURE)):
+    more = forecast.params.params[
+        len(SIGNATURE) + 1 :
+    ]  # nothing reads those that a release has not, or its shape tells
+    if given[: len(SIGNATURE)] != SIGNATURE or any(parameter.default is None for parameter in more):
         expected = ", ".join((*SIGNATURE, f"[{FUTURE}]"))
         raise codemod.unmet(module, forecast, f"{CLASS}.forecast takes ({', '.join(given)}), expected ({expected})")
     added = codemod.insertion(Path(__file__).with_name("inserted.py"), "DecodingForecaster", module)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.equivalence.conftest import Pair, copy_model
-from toto_patcher.equivalence import cases, ladder, models
+from toto_patcher.equivalence import cases, ladder, models, origins, verdicts
 from toto_patcher.equivalence.children import Child, Outcome
 from toto_patcher.equivalence.worker import Job
 
@@ -65,12 +65,24 @@ def _absolute(tree: Path, target: Path) -> Path:
     return target
 
 
+def _package_itself(tree: Path, target: Path) -> Path:
+    (tree / "toto").rename(target)
+    return target
+
+
+def _without_wrapper(tree: Path, target: Path) -> Path:
+    """No class ``Toto``: the backbone is built directly."""
+    (tree / "toto/model/toto.py").unlink()
+    tree.rename(target)
+    return target
+
+
 @pytest.fixture(scope="module")
 def usual(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return run(toto_release("0.2.0"), tmp_path_factory.mktemp("usual"), eager=["teacher-single", "samples-two-batches"])
 
 
-@pytest.mark.parametrize("arrange", [_nested, _absolute], ids=["nested and renamed", "absolute imports"])
+@pytest.mark.parametrize("arrange", [_nested, _absolute, _package_itself, _without_wrapper])
 def test_renamed_and_rearranged_trees_give_the_same_outputs(
     toto_release: Callable[[str], Path], tmp_path: Path, usual: Outcome, arrange: Callable[[Path, Path], Path]
 ) -> None:
@@ -78,7 +90,9 @@ def test_renamed_and_rearranged_trees_give_the_same_outputs(
     other = run(tree, tmp_path / "run", eager=["teacher-single"])
     assert other.failure == "" and other.facts["errors"] == {}
     assert all(np.array_equal(other.arrays[key], usual.arrays[key]) for key in other.arrays)
-    assert all(path.startswith(("_internal/backbone/", "toto/")) for path in other.facts["imported"])
+    assert {"model/backbone.py", "inference/forecaster.py"} <= {
+        path.removeprefix("_internal/backbone/").removeprefix("toto/") for path in other.facts["imported"]
+    }
 
 
 def test_a_tree_without_toto_fails_with_a_message(tmp_path: Path) -> None:
@@ -141,6 +155,36 @@ def test_a_process_compiles_for_one_tree_only(pair: Callable[..., Pair], tmp_pat
     jobs = [_compiling(root, tmp_path, "compiled-single", name) for root, name in ((patched, "a"), (original, "b"))]
     first, second = Child(jobs, tmp_path, lambda line: None).wait()
     assert first.failure == "" and "compiles for one tree only" in second.failure
+
+
+def test_what_the_original_recompiles_too_is_not_held_against_the_patch(
+    pair: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """A fork that counts its calls is compiled for every count, and runs into torch's limit, patched or not."""
+    trees = {}
+    for role, source in zip(("original", "patched"), pair("0.2.0"), strict=True):
+        trees[role] = copy_model(source, tmp_path / role / "tree")
+        backbone = trees[role] / "toto/model/backbone.py"
+        text = backbone.read_text()
+        counting = "        self.calls = getattr(self, 'calls', 0) + 1\n        inputs = inputs + 0.0 * self.calls\n"
+        backbone.write_text(
+            text.replace(
+                "        flattened, loc, scale = self.backbone(",
+                counting + "        flattened, loc, scale = self.backbone(",
+            )
+        )
+    found = {
+        role: run(tree, tmp_path / role, compiled=["compiled-single"], backend="eager") for role, tree in trees.items()
+    }
+    original, patched = (found[role].facts["compiler"]["compiled-single"] for role in trees)
+    same = origins.same_files(*trees.values())
+    assert verdicts.noisy_cases(*trees.values(), found["patched"]) == ["compiled-single"]
+    for counter in verdicts.BY_FUNCTION:
+        assert patched[counter] > 0
+        assert verdicts.beyond(counter, patched, original, same) == 0
+        assert verdicts.beyond(counter, patched, None, same) == patched[counter]
+        # What the patch changed is its own, however often upstream's was compiled again.
+        assert verdicts.beyond(counter, patched, original, same - {"toto/model/backbone.py"}) == patched[counter]
 
 
 def test_what_is_compiled_is_counted_also_where_the_compiler_gives_up(

@@ -105,6 +105,40 @@ def test_a_tree_without_toto_is_refused(tmp_path: Path) -> None:
     assert "no file under the root defines class KVCache" in group.value.refusals[0].message
 
 
+def test_toto_2_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "toto2").mkdir()
+    (tmp_path / "toto2/model.py").write_text("class KVCache:\n    pass\n\n\nclass Toto2Model:\n    pass\n")
+    for profile in ("graph-breaks", "full-graph", "eager"):
+        with pytest.raises(UnknownSourceError) as refusal:
+            plan.plan_selection(Checkout.open(tmp_path), series.load().select(profile=profile), pristine={})
+        assert str(refusal.value) == "toto2/model.py:5: this is Toto 2.0, and the patches are for Toto 1.0"
+
+
+@pytest.mark.parametrize("profile", ["graph-breaks", "full-graph", "eager"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_root_that_is_the_package_itself_gets_the_same_changes(
+    toto_release: Callable[[str], Path], version: str, profile: str
+) -> None:
+    selection = series.load().select(profile=profile)
+    root = toto_release(version)
+    outer, inner = (
+        plan.plan_selection(Checkout.open(place), selection, pristine={}).changes for place in (root, root / "toto")
+    )
+    assert [(f"toto/{change.path}", change.after) for change in inner] == [
+        (str(change.path), change.after) for change in outer
+    ]
+
+
+def test_a_patch_that_has_nothing_to_change_does_not_keep_the_others_back(fresh_toto: Fresh, tmp_path: Path) -> None:
+    root = fresh_toto("0.2.0", tmp_path)
+    (root / "toto/model/toto.py").unlink()
+    planned = plan.plan_selection(Checkout.open(root), series.load().select(profile="full-graph"), pristine={})
+    assert planned.pending
+    assert [note.partition(":")[0] for note in planned.notes] == ["effective-compile"]
+    with pytest.raises(UnknownSourceError, match="defines class Toto"):
+        plan_for(root, ids=("effective-compile",))
+
+
 def test_planning_writes_nothing(fresh_toto: Fresh, tmp_path: Path) -> None:
     root = fresh_toto("0.2.0", tmp_path)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}

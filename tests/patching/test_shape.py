@@ -11,7 +11,7 @@ ORIGINAL = '''
         """Doc."""
         assert width > 0, "message"
         total = width * height
-        return self.scale(total)
+        return self.scale(total, total, total)
 '''
 
 
@@ -47,7 +47,7 @@ def test_the_way_it_is_written_does_not_matter(old: str, new: str) -> None:
         ("width * height", "height * width", 1),
         ("width * height", "width + height", 1),
         ("width * height", "width * 2", 1),
-        ("self.scale(total)", "self.scale(width)", 2),
+        ("(total, total, total)", "(total, total, width)", 2),
         ("self.scale", "self.shift", 2),
     ],
 )

@@ -3,7 +3,19 @@
 Each takes a folder that holds an untouched ``toto/`` and rewrites it in place; none contains Toto's code.
 """
 
-from . import annotations, cache_forms, forecaster_forms, foreign_edits, formatting, hidden_edits, layout, lookalikes
+from . import (
+    annotations,
+    cache_forms,
+    forecaster_forms,
+    foreign_edits,
+    forks,
+    formatting,
+    hidden_edits,
+    layout,
+    lookalikes,
+    neighbours,
+    spelling,
+)
 from .base import REGISTRY, Variation
 
 __all__ = [
@@ -13,8 +25,11 @@ __all__ = [
     "cache_forms",
     "forecaster_forms",
     "foreign_edits",
+    "forks",
     "formatting",
     "hidden_edits",
     "layout",
     "lookalikes",
+    "neighbours",
+    "spelling",
 ]

@@ -26,6 +26,7 @@ class Variation:
         same_as_release: the forecasts equal those of the untouched release, bit by bit. False where the variation
             changes the mathematics on purpose; then patched is only compared with unpatched.
         runs: it can be imported before patching.
+        left: how the paths begin of what has the names of Toto's classes and is to be left alone.
         why: what it stands for, where the name does not say.
     """
 
@@ -38,6 +39,7 @@ class Variation:
     sys_path: str = "."
     same_as_release: bool = True
     runs: bool = True
+    left: str = ""
     why: str = ""
 
 
@@ -53,6 +55,7 @@ def variation(
     sys_path: str = ".",
     same_as_release: bool = True,
     runs: bool = True,
+    left: str = "",
 ) -> Callable[[Apply], Apply]:
     """Registers the decorated function under its own name; its docstring says what it stands for."""
 
@@ -61,7 +64,7 @@ def variation(
         assert name not in REGISTRY, name
         why = (apply.__doc__ or "").strip()
         REGISTRY[name] = Variation(
-            name, apply, outcome, says, full_graph, package, sys_path, same_as_release, runs, why
+            name, apply, outcome, says, full_graph, package, sys_path, same_as_release, runs, left, why
         )
         return apply
 

@@ -12,6 +12,7 @@ import libcst.matchers as m
 CACHE = "KVCache"
 ATTENTION = "BaseMultiheadAttention"
 FORECASTER = "TotoForecaster"
+BACKBONE_FILE = "TotoBackbone"
 TARGETS = (CACHE, ATTENTION, FORECASTER, "Toto")
 
 

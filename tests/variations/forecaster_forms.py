@@ -25,13 +25,24 @@ def forecast_decorated(root: Path) -> None:
     )
 
 
-@variation(full_graph=r"TotoForecaster.forecast takes \(inputs, .*, log_it\), expected")
-def forecast_takes_more(root: Path) -> None:
+def _takes_more(root: Path, body: str) -> None:
     def change(node: cst.FunctionDef) -> cst.FunctionDef:
         more = cst.Param(cst.Name("log_it"), default=cst.Name("False"))
-        return node.with_changes(params=node.params.with_changes(params=[*node.params.params, more]))
+        node = node.with_changes(params=node.params.with_changes(params=[*node.params.params, more]))
+        return prepend(node, body) if body else node
 
     in_method(defining(root, FORECASTER), FORECASTER, "forecast", change)
+
+
+@variation()
+def forecast_takes_more(root: Path) -> None:
+    """Nothing reads it."""
+    _takes_more(root, "")
+
+
+@variation(full_graph="TotoForecaster.forecast is not the one")
+def forecast_takes_and_reads_more(root: Path) -> None:
+    _takes_more(root, "if log_it:\n    print(prediction_length)\n")
 
 
 @variation(full_graph="TotoForecaster.generate_samples is not the one", same_as_release=False)

@@ -231,7 +231,7 @@ class _Alias(cst.CSTTransformer):
         return updated_node
 
 
-@variation("refused", says="import torch", full_graph="KVCache.__post_init__ is not the one")
+@variation("refused", says="import torch")
 def torch_imported_as_th(root: Path) -> None:
     for name in (CACHE, ATTENTION):
         visit(defining(root, name), _Alias())

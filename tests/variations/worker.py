@@ -98,7 +98,13 @@ class Tree:
             "stabilize_with_global": True,
             "scale_factor_exponent": 10.0,
         }
-        return self.module("model.toto").Toto(**{**arguments, **changes}).eval()
+        try:
+            made = self.module("model.toto").Toto
+        except ModuleNotFoundError:
+            return types.SimpleNamespace(
+                model=self.module("model.backbone").TotoBackbone(**{**arguments, **changes}).eval()
+            )
+        return made(**{**arguments, **changes}).eval()
 
     def series(self, length: int, variates: int) -> Any:
         """A seeded random walk."""

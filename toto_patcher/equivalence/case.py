@@ -13,7 +13,9 @@ EXOGENOUS = "exogenous"
 VARIATE_LABELS = "variate-labels"
 # Upstream draws samples in the dtype of the model, and torch draws Gamma variates in 16 bits on some devices only.
 SIXTEEN_BIT_SAMPLES = "16-bit-samples"
-ABILITIES = (EXOGENOUS, VARIATE_LABELS, SIXTEEN_BIT_SAMPLES)
+# The attention layout of xformers: a tree without the branches that call it has the other alone.
+SEQUENCE_FIRST = "sequence-first"
+ABILITIES = (EXOGENOUS, VARIATE_LABELS, SIXTEEN_BIT_SAMPLES, SEQUENCE_FIRST)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Case:
         wanted = (
             (EXOGENOUS, self.exogenous > 0),
             (VARIATE_LABELS, self.labels),
+            (SEQUENCE_FIRST, self.layout == "sequence-first"),
             (SIXTEEN_BIT_SAMPLES, self.kind in ("samples", "draws") and self.sixteen_bit),
         )
         return frozenset(name for name, needed in wanted if needed)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +35,8 @@ class Counts:
         recompilations: compilations after the warm-up; each is a stall in production.
         cudagraph_skips: times that a graph could not run as a CUDA graph.
         limit_hits: times that a frame ran into the recompile limit and fell back to eager.
+        recompiled: of the recompilations, how many are of each function, ``path:function``, the path as in the tree.
+        limited: the same of the times that the limit was hit.
     """
 
     graphs: int = 0
@@ -39,6 +44,8 @@ class Counts:
     recompilations: int = 0
     cudagraph_skips: int = 0
     limit_hits: int = 0
+    recompiled: dict[str, int] = field(default_factory=dict)
+    limited: dict[str, int] = field(default_factory=dict)
 
 
 class _LimitWatch(logging.Handler):
@@ -47,11 +54,14 @@ class _LimitWatch(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.hits = 0
+        self.functions: list[tuple[str, str]] = []  # (file, function) of those that say which
 
     def emit(self, record: logging.LogRecord) -> None:
         """Counts a record that names the limit by one of its two names."""
         text = record.getMessage()
-        self.hits += "recompile_limit" in text or "cache_size_limit" in text
+        if "recompile_limit" in text or "cache_size_limit" in text:
+            self.hits += 1
+            self.functions += [(file, name) for name, file in re.findall(r"function: '([^']+)' \((.+):[0-9]+\)", text)]
 
 
 @contextlib.contextmanager
@@ -85,13 +95,17 @@ def _warm_up(case: Case, decoder: bool) -> Turn:
     return max(case.forecasts, key=lambda turn: (turn.horizon.patches, turn.horizon.points))
 
 
+def _frames() -> list[Any]:
+    """The frames compiled so far. The metrics also record events of the runtime, as a CUDA graph being recorded."""
+    return [metrics for metrics in get_compilation_metrics() if not metrics.is_runtime]
+
+
 def _compilations() -> int:
-    """Frames compiled so far. The metrics also record events of the runtime, such as a CUDA graph being recorded."""
-    frames = sum(not metrics.is_runtime for metrics in get_compilation_metrics())
-    return max(frames, counters["stats"]["unique_graphs"])
+    """How many frames were compiled so far."""
+    return max(len(_frames()), counters["stats"]["unique_graphs"])
 
 
-def run(runner: Runner, case: Case, backend: str, mode: str, counts: dict[str, dict[str, int]]) -> Arrays:
+def run(runner: Runner, case: Case, backend: str, mode: str, counts: dict[str, dict[str, Any]]) -> Arrays:
     """Forecasts of a case by the compiled model, after a warm-up.
 
     Args:
@@ -118,22 +132,41 @@ def run(runner: Runner, case: Case, backend: str, mode: str, counts: dict[str, d
         dtype, warm_up = runner.dtype(case), _warm_up(case, has_decoder(runner.tree))
         for _ in range(WARM_UP_FORECASTS):
             runner.one_forecast(case, warm_up, forecaster, dtype, seed)
-        warm = _compilations()
+        warm, frames = _compilations(), len(_frames())
         if warm <= before:
             raise RuntimeError("nothing was compiled during the warm-up")
         try:
             made = runner.forecasts(case, forecaster, dtype, seed)
         finally:
-            counts[case.name] = asdict(_counted(warm, watch))
+            counts[case.name] = asdict(_counted(warm, frames, watch, runner.tree.root))
     return {f"{case.name}|{name}": array for name, array in made.items()}
 
 
-def _counted(warm: int, watch: _LimitWatch) -> Counts:
-    """What the compiler did up to now, ``warm`` compilations of it in the warm-up."""
+def _functions(found: Iterable[tuple[str, str]], root: Path) -> dict[str, int]:
+    """How often each function is among some; what comes after a graph break is part of it."""
+    named: Counter[str] = Counter()
+    for file, name in found:
+        inside = Path(file).relative_to(root).as_posix() if Path(file).is_relative_to(root) else file
+        function = re.sub(r"^torch_dynamo_resume_in_(.*)_at_[0-9]+$", r"\1", name)
+        named[f"{inside}:{function}"] += 1
+    return dict(sorted(named.items()))
+
+
+def _frame_of(metrics: Any) -> str:
+    """Which frame was compiled; an attempt that ends at the limit has no name, but the number of those before it."""
+    return str(metrics.compile_id).rpartition("/")[0]
+
+
+def _counted(warm: int, frames: int, watch: _LimitWatch, root: Path) -> Counts:
+    """What the compiler did up to now, ``warm`` compilations of it in the warm-up, of ``frames`` frames."""
+    names = {_frame_of(metrics): (metrics.co_filename, metrics.co_name) for metrics in _frames() if metrics.co_name}
+    made = [names.get(_frame_of(metrics), ("", "")) for metrics in _frames()[frames:]]
     return Counts(
         graphs=counters["stats"]["unique_graphs"],
         breaks=sum(counters["graph_break"].values()),
         recompilations=_compilations() - warm,
         cudagraph_skips=counters["inductor"]["cudagraph_skips"],
         limit_hits=watch.hits,
+        recompiled=_functions(made, root),
+        limited=_functions(watch.functions, root),
     )

@@ -12,8 +12,10 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from toto_patcher.equivalence.cases import Case, select
 from toto_patcher.equivalence.children import Child
@@ -28,7 +30,7 @@ __all__ = ["Check", "LadderReport", "Progress", "run"]
 Progress = Callable[[int, int, str], None]
 """Called with the runs done, the runs in all, and the name of the one that ended; from another thread."""
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, UNPATCHED = "checkpoint", "unpatched"
 SHORT = (12, 16, 19, 20, 26, 33, 38, 45, 104, 109, 196, 264)
 """Operations of the check ``surgery`` in the quick run: weights, settings, code, hooks, modules, dtype, data."""
 LONG = 108
@@ -105,9 +107,28 @@ def run(
         by_shape = {shape: {role: outcomes[role][number] for role in roles} for number, shape in enumerate(shapes)}
         if checkpoint and (failure := outcomes[verdicts.ORIGINAL][0].unusable_checkpoint):
             raise UsageError(f"the checkpoint cannot be loaded: {failure}", path=checkpoint, hint=_FITTING)
-        checks, facts = verdicts.judge(original_root, patched_root, by_shape, expected)
+        unpatched: dict[str, verdicts.Counted] = {}
+        if compiled:
+            again = {
+                shape: verdicts.noisy_cases(original_root, patched_root, outcomes[verdicts.COMPILED])
+                for shape, outcomes in by_shape.items()
+            }
+            unpatched = _compiled_unpatched(plan.again(original_root, again), folder)
+        checks, facts = verdicts.judge(original_root, patched_root, by_shape, expected, unpatched)
     facts["checkpoint"] = str(checkpoint.resolve()) if checkpoint else None
     return LadderReport(tuple(checks), quick, facts, time.monotonic() - started)
+
+
+def _compiled_unpatched(jobs: Mapping[str, Job], folder: Path) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """What the compiler does with the original, per shape and case: only asked where the patched tree is not still."""
+    if not jobs:
+        return {}
+    child = Child(list(jobs.values()), folder / UNPATCHED, lambda line: None)
+    try:
+        outcomes = child.wait()
+    finally:
+        child.stop()
+    return {shape: outcome.facts.get("compiler", {}) for shape, outcome in zip(jobs, outcomes, strict=True)}
 
 
 _FITTING = "Give a checkpoint of Toto 1.0 that this release of Toto loads, complete and as it was saved."
@@ -188,6 +209,14 @@ class _Plan:
                 )
             )
         return found
+
+    def again(self, root: Path, cases: Mapping[str, Sequence[str]]) -> dict[str, Job]:
+        """The jobs, per shape, that compile some cases once more, with another tree."""
+        return {
+            shape: replace(job, compiled=list(cases[shape]))
+            for job, shape in zip(self.jobs(UNPATCHED, root), self._shapes, strict=True)
+            if cases[shape]
+        }
 
     def _is_compiled(self, case: Case) -> bool:
         """In the quick run a decoder is compiled once, for its own case: compiling takes longest."""

@@ -68,6 +68,12 @@ def require_original(outcome: Outcome) -> None:
         )
 
 
+def same_files(original_root: Path, patched_root: Path) -> frozenset[str]:
+    """The files, relative to the roots, that are to the byte what they were."""
+    original, patched = _hashes(original_root), _hashes(patched_root)
+    return frozenset(path.as_posix() for path, digest in patched.items() if original.get(path) == digest)
+
+
 def _hashes(root: Path) -> dict[PurePosixPath, str]:
     checkout = Checkout.open(root)
     return {path: fingerprint(checkout.read(path)) for path in checkout.sources}

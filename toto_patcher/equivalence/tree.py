@@ -7,19 +7,23 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.equivalence.case import EXOGENOUS, VARIATE_LABELS
+from toto_patcher.equivalence.case import EXOGENOUS, SEQUENCE_FIRST, VARIATE_LABELS
+from toto_patcher.equivalence.direct_model import direct
 from toto_patcher.errors import UnknownSourceError
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.checkout import Checkout
+from toto_patcher.patching.reach import definitions
 from toto_patcher.patching.syntax import parse_syntax
 
-MODEL, FORECASTER, SERIES = "Toto", "TotoForecaster", "MaskedTimeseries"
+MODEL, BACKBONE, FORECASTER, SERIES = "Toto", "TotoBackbone", "TotoForecaster", "MaskedTimeseries"
+XFORMERS = "XFORMERS_AVAILABLE"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Tree:
     Attributes:
         root: the checkout's folder, resolved.
         import_root: the folder that was put on ``sys.path``.
+        model: the class ``Toto``, or what stands in for it where the tree has none.
+        bare: names of packages whose own code was not run, for it needs what is not here.
     """
 
     root: Path
@@ -36,6 +42,7 @@ class Tree:
     model: Any
     forecaster: Any
     series: Any
+    bare: tuple[str, ...] = ()
 
     def modules(self) -> dict[str, types.ModuleType]:
         """Loaded modules that come from this tree."""
@@ -60,11 +67,19 @@ class Tree:
         backbone = sys.modules[self.forecaster.__module__].__dict__.get("TotoBackbone")
         if hasattr(backbone, "enable_variate_labels"):
             found.append(VARIATE_LABELS)
+        if any(
+            re.search(rb"\bmemory_efficient_attention\(", Path(file).read_bytes()) for file in self._attention_files()
+        ):
+            found.append(SEQUENCE_FIRST)
         return found
+
+    def _attention_files(self) -> set[str]:
+        """The files that say whether xformers is there."""
+        return {str(module.__file__) for module in self.modules().values() if XFORMERS in vars(module)}
 
     def unload(self) -> None:
         """Forgets the tree, so that another one can be imported in this process."""
-        for name in self.modules():
+        for name in {*self.modules(), *self.bare}:
             del sys.modules[name]
         sys.path.remove(str(self.import_root))
         importlib.invalidate_caches()
@@ -78,23 +93,45 @@ def load(root: Path) -> Tree:
     """
     root = root.resolve()
     checkout = Checkout.open(root)
-    places = {name: _place(checkout, name) for name in (MODEL, FORECASTER, SERIES)}
+    places = {name: _place(checkout, name) for name in (BACKBONE, FORECASTER, SERIES)}
+    wrappers = definitions(checkout, MODEL)
+    if wrappers:
+        places[MODEL] = wrappers[0].path
     import_root = _import_root(checkout, list(places.values()))
     _skip_estimators()
     sys.path.insert(0, str(import_root))
     importlib.invalidate_caches()
+    bare: list[str] = []
     classes = {}
     for name, path in places.items():
         dotted = ".".join((root / path).relative_to(import_root).with_suffix("").parts)
-        module = importlib.import_module(dotted)
+        module = _imported(dotted, import_root, bare)
         if not _is_within(module.__file__, root):
             raise UnknownSourceError(f"importing {dotted} gave another package, from {module.__file__}", path=path)
         classes[name] = getattr(module, name)
-    return Tree(root, import_root, classes[MODEL], classes[FORECASTER], classes[SERIES])
+    model = classes.get(MODEL) or direct(classes[BACKBONE])
+    return Tree(root, import_root, model, classes[FORECASTER], classes[SERIES], tuple(bare))
+
+
+def _imported(dotted: str, import_root: Path, bare: list[str]) -> types.ModuleType:
+    """A module; without the code of the packages around it, where that asks for something that is not installed.
+
+    A package that hands on many models imports what all of them need. None of it takes part in a forecast.
+    """
+    for count in range(dotted.count("."), 0, -1):
+        name = dotted.rsplit(".", count)[0]
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            package = types.ModuleType(name)
+            package.__path__ = [str(import_root.joinpath(*name.split(".")))]
+            sys.modules[name] = package
+            bare.append(name)
+    return importlib.import_module(dotted)
 
 
 def _place(checkout: Checkout, name: str) -> PurePosixPath:
-    found = checkout.definitions(name)
+    found = definitions(checkout, name)
     if not found:
         raise UnknownSourceError(
             f"no file under the root defines class {name}",
@@ -108,12 +145,17 @@ def _import_root(checkout: Checkout, places: list[PurePosixPath]) -> Path:
     """The folder from which the tree's own absolute imports resolve; without any, the root itself.
 
     The first public revision imports ``from model.attention import ...``: there it is the folder that holds ``model/``.
-    A folder whose name is no identifier cannot be part of a dotted name, so the import root lies below it.
+    A folder whose name is no identifier cannot be part of a dotted name, so the import root lies below it. Where the
+    root is a package itself, its own relative imports climb to it, and it is imported from the folder around it.
     """
+    if any(_climbs_to_root(checkout, path) for path in places):
+        return checkout.root.parent
     for path in places:
-        for package in _absolute_imports(checkout, path):
+        for dotted in _absolute_imports(checkout, path):
             for parent in list(path.parents)[:-1]:
-                if (checkout.root / parent / package).is_dir():
+                module = checkout.root.joinpath(parent, *dotted.split("."))
+                # The whole name: a folder of the tree may be called as a library is.
+                if module.is_dir() or module.with_suffix(".py").is_file():
                     return checkout.root / parent
     folder = checkout.root
     for part in places[0].parts[:-1]:
@@ -122,10 +164,17 @@ def _import_root(checkout: Checkout, places: list[PurePosixPath]) -> Path:
     return folder
 
 
+def _climbs_to_root(checkout: Checkout, path: PurePosixPath) -> bool:
+    """Whether a relative import of a file has the root as its package: ``from ..model`` in ``inference/x.py``."""
+    module = parse_syntax(checkout.read(path), path)
+    levels = [node.level for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    return bool(levels) and max(levels) >= len(path.parts)
+
+
 def _absolute_imports(checkout: Checkout, path: PurePosixPath) -> list[str]:
     module = parse_syntax(checkout.read(path), path)
     nodes = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module]
-    return [str(node.module).split(".")[0] for node in nodes]
+    return [str(node.module) for node in nodes]
 
 
 def _is_within(file: str | None, root: Path) -> bool:

@@ -24,6 +24,30 @@ COUNTERS = {
     "cudagraph_skips": "graphs that could not run as CUDA graphs",
     "limit_hits": "frames that hit the recompile limit",
 }
+# Counters that a tree may have raised before it was patched -> where they say which functions did it.
+BY_FUNCTION = {"recompilations": "recompiled", "limit_hits": "limited"}
+Counted = Mapping[str, Mapping[str, Any]]
+"""What the compiler did for each case."""
+
+
+def noisy_cases(original_root: Path, patched_root: Path, compiled: Outcome) -> list[str]:
+    """Cases in which the compiler did what it should not, so that the original has to be looked at too."""
+    if not compiled.facts or not origins.promises_no_recompilation(original_root, patched_root):
+        return []
+    counts: Counted = compiled.facts["compiler"]
+    return [case for case, values in counts.items() if any(values[counter] for counter in BY_FUNCTION)]
+
+
+def beyond(counter: str, patched: Mapping[str, Any], original: Mapping[str, Any] | None, same: Collection[str]) -> int:
+    """What a counter says of the patched tree, without what the tree did by itself before.
+
+    That is what functions of files that stayed as they were do, as often as they did it in the original.
+    """
+    if original is None or counter not in BY_FUNCTION:
+        return int(patched[counter])
+    own, found = original[BY_FUNCTION[counter]], patched[BY_FUNCTION[counter]]
+    excused = sum(min(n, own.get(name, 0)) for name, n in found.items() if name.rpartition(":")[0] in same)
+    return int(patched[counter] - excused)
 
 
 def judge(
@@ -31,8 +55,16 @@ def judge(
     patched_root: Path,
     by_shape: Mapping[str, Outcomes],
     expected: Collection[PurePosixPath] | None,
+    unpatched: Mapping[str, Counted],
 ) -> tuple[list[Check], dict[str, Any]]:
     """All checks in the ladder's order, and the facts worth reporting.
+
+    Args:
+        original_root: the tree before.
+        patched_root: the tree after.
+        by_shape: what each child found, per shape.
+        expected: the files in which the trees must differ.
+        unpatched: per shape, what the compiler did with the original in the ``noisy_cases``.
 
     Raises:
         RefusedError: the original did not run.
@@ -42,6 +74,7 @@ def judge(
     roots = {ORIGINAL: original_root, PATCHED: patched_root, COMPILED: patched_root}
     checks = [origins.trees(original_root, patched_root, expected), origins.processes(roots, by_shape)]
     counted = origins.promises_no_recompilation(original_root, patched_root)
+    same = origins.same_files(original_root, patched_root)
     for shape, outcomes in by_shape.items():
         broken = [role for role, outcome in outcomes.items() if not outcome.facts]
         checks += [_crashed(role, shape, outcomes[role]) for role in broken]
@@ -49,7 +82,7 @@ def judge(
             checks += _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
             checks += filter(None, [surgery_verdict.check(shape, outcomes[ORIGINAL], outcomes[PATCHED])])
         if COMPILED in outcomes and COMPILED not in broken:
-            checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED], counted)
+            checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED], counted, unpatched.get(shape, {}), same)
     return sorted(checks, key=lambda check: check.step), _facts(by_shape)
 
 
@@ -161,10 +194,12 @@ def _decoded(shape: str, outcome: Outcome) -> Iterator[Check]:
     yield Check(f"decoded/{shape}", 3, len(left), len(wrong), 0, COUNT, first, not wrong, detail)
 
 
-def _compiled(shape: str, original: Outcome, compiled: Outcome, counted: bool) -> list[Check]:
+def _compiled(
+    shape: str, original: Outcome, compiled: Outcome, counted: bool, unpatched: Counted, same: Collection[str]
+) -> list[Check]:
     """Step 6; what the compiler did counts where the tree promises something about it."""
     checks = []
-    counts: Mapping[str, Mapping[str, int]] = compiled.facts["compiler"]
+    counts: Counted = compiled.facts["compiler"]
     for sixteen, name in ((False, "float32"), (True, "bfloat16")):
         errors = _errors(compiled, "compiled", ("point",), sixteen)
         scores = _against_reference(original, compiled, "compiled", "point", sixteen, only=counts)
@@ -178,14 +213,14 @@ def _compiled(shape: str, original: Outcome, compiled: Outcome, counted: bool) -
             continue  # could not fail here, so it would prove nothing
         if not counted or (counter == "breaks" and not compiled.facts["decoder"]):
             continue
-        found = {case: values[counter] for case, values in counts.items()}
+        found = {case: beyond(counter, values, unpatched.get(case), same) for case, values in counts.items()}
         if found:
             case = max(found, key=lambda name: found[name])
             worst = found[case]
             title = f"{counter.replace('_', '-')}/{shape}"
-            checks.append(
-                Check(title, 6, len(found), worst, 0, COUNT, case if worst else "", worst == 0, f"{worst} {meaning}")
-            )
+            before = sum(counts[case][counter] - beyond_own for case, beyond_own in found.items())
+            told = f"{worst} {meaning}" + (f"; {before} more that the original has too" if before else "")
+            checks.append(Check(title, 6, len(found), worst, 0, COUNT, case if worst else "", worst == 0, told))
     return checks
 
 

@@ -139,7 +139,7 @@ def execute(job: Job, imported: _Imported) -> None:
     able = runner.able
     results: dict[str, dict[str, Any]] = {"eager": {}, "reference": {}, "compiled": {}}
     errors: dict[str, str] = {}
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, Any]] = {}
     for kind, names in (("eager", job.eager), ("reference", job.reference), ("compiled", job.compiled)):
         for case in cases.by_name(names):
             if not case.needs <= frozenset(able):

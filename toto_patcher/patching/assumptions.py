@@ -6,14 +6,17 @@ import ast
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from toto_patcher.errors import RefusedError, UnknownSourceError
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.checkout import Checkout
+from toto_patcher.patching.normal_form import Scope
 from toto_patcher.patching.patch import Patch
-from toto_patcher.patching.shape import Alternatives, function_shape
+from toto_patcher.patching.reach import Reach
+from toto_patcher.patching.scope import scope_of
+from toto_patcher.patching.shape import Alternatives, first_difference, function_shape, is_like
 from toto_patcher.patching.syntax import class_statements, parse_syntax, statements
 from toto_patcher.patching.vendoring.releases import pinned_releases
 
@@ -38,19 +41,25 @@ class Place:
         line: of the function, or of the class that has none of that name.
         function: its definition; ``None`` where there is none.
         fault: why what is there cannot be relied on.
+        owner: the class that it is a method of.
     """
 
     path: PurePosixPath
     line: int
     function: ast.FunctionDef | None = None
     fault: str = ""
+    owner: ast.ClassDef | None = None
+
+    def scope(self, original: Checkout) -> Scope:
+        """What the function's names mean."""
+        return scope_of(parse_syntax(original.read(self.path), self.path), self.owner)
 
 
 Known = dict[str, list[tuple[PurePosixPath, ast.ClassDef]]]
 
 
 def places(original: Checkout, name: str, known: Known | None = None) -> list[Place]:
-    """Every definition in the tree of ``Class.method``, or of a module's ``function``.
+    """Every definition, of those that are Toto's own, of ``Class.method``, or of a module's ``function``.
 
     Args:
         original: the tree.
@@ -61,9 +70,10 @@ def places(original: Checkout, name: str, known: Known | None = None) -> list[Pl
     if owner:
         known = {} if known is None else known
         if owner not in known:
-            paths = dict.fromkeys(place.path for place in original.definitions(owner))
+            own = {(place.path, place.line): None for place in Reach.of(original).definitions(owner)}
+            paths = dict.fromkeys(path for path, _ in own)
             classes = [(path, node) for path in paths for node in class_statements(original.read(path), path)]
-            known[owner] = [(path, node) for path, node in classes if node.name == owner]
+            known[owner] = [(path, node) for path, node in classes if (path, node.lineno) in own]
         return [place for path, node in known[owner] for place in _in_class(path, node, function)]
     found = []
     for path in original.sources:
@@ -71,7 +81,8 @@ def places(original: Checkout, name: str, known: Known | None = None) -> list[Pl
         if b"def " + function.encode() in source:
             functions = _functions(parse_syntax(source, path).body)
             found += [Place(path, node.lineno, node) for node in functions if node.name == function]
-    return found
+    used = Reach.of(original).files
+    return [place for place in found if place.path in used] if used else found
 
 
 def _in_class(path: PurePosixPath, node: ast.ClassDef, name: str) -> Iterator[Place]:
@@ -82,7 +93,7 @@ def _in_class(path: PurePosixPath, node: ast.ClassDef, name: str) -> Iterator[Pl
         if isinstance(item, ast.Assign) and any(_last_name(target) == name for target in item.targets):
             yield Place(path, item.lineno, fault=f"{node.name}.{name} is assigned")
     functions = [item for item in _functions(node.body) if item.name == name]
-    yield from (Place(path, item.lineno, item) for item in functions)
+    yield from (Place(path, item.lineno, item, owner=node) for item in functions)
     if not functions:
         yield Place(path, node.lineno)
 
@@ -113,9 +124,10 @@ def _unlike(
             owner, _, function = name.rpartition(".")
             fault = f"class {owner} has no method {function}, which the patch relies on"
         elif not fault and place.function is not None and not is_released(original.read(place.path)):
-            shape = function_shape(place.function)
-            if tuple(digest for _, digest in shape) not in alternatives:
-                fault, line = f"{name} is not the one that the patch relies on", _first_difference(shape, alternatives)
+            shape = _shape(_Written.at(place, original))
+            if not any(expected is not None and is_like(shape, expected) for expected in alternatives):
+                fault = f"{name} is not the one that the patch relies on"
+                line = first_difference(place.function, place.scope(original), alternatives)
         if fault:
             yield UnknownSourceError(f"{patch.id}: {fault}", path=place.path, line=line, hint=HINT)
 
@@ -131,19 +143,36 @@ def _released() -> frozenset[str]:
     return frozenset(digest for release in pinned_releases().values() for digest in release.files.values())
 
 
-def _first_difference(shape: Sequence[tuple[int, str]], alternatives: Alternatives) -> int:
-    """The line from which on a function is like none of the alternatives; its first where it only ends too early."""
-    alike = 0
-    for expected in alternatives:
-        pairs = zip(shape, expected or (), strict=False)
-        same = next((number for number, ((_, digest), want) in enumerate(pairs) if digest != want), None)
-        alike = max(alike, min(len(shape), len(expected or ())) if same is None else same)
-    return shape[alike][0] if alike < len(shape) else shape[0][0]
+@dataclass(frozen=True)
+class _Written:
+    """A function by its text and by what its names mean: most forms of a tree leave most functions alone."""
+
+    text: bytes
+    meaning: tuple[object, ...]
+    function: ast.FunctionDef = field(compare=False)
+    scope: Scope = field(compare=False)
+
+    @classmethod
+    def at(cls, place: Place, original: Checkout) -> _Written:
+        assert place.function is not None
+        function, scope = place.function, place.scope(original)
+        first = min([function.lineno, *(mark.lineno for mark in function.decorator_list)])
+        lines = original.read(place.path).splitlines()[first - 1 : function.end_lineno]
+        meaning = (tuple(scope.origins.items()), tuple(scope.parameters.items()), scope.never)
+        return cls(b"\n".join(lines), meaning, function, scope)
+
+
+@functools.lru_cache(maxsize=2048)
+def _shape(written: _Written) -> tuple[tuple[int, str], ...]:
+    """The function's shape; only its digests are to be used, for the lines are those of the first of its kind."""
+    return tuple(function_shape(written.function, written.scope))
 
 
 def _overrides(original: Checkout, patch: Patch) -> list[RefusedError]:
     """Subclasses, in whatever file and under whatever name, with their own version of a method the patch relies on."""
     family = {name: {name} for name in patch.sealed}  # name of a class -> the sealed classes that it stands for
+    reach = Reach.of(original)
+    members = {(place.path, name) for name in patch.sealed for place in reach.definitions(name)}
     found: dict[tuple[PurePosixPath, int, str], RefusedError] = {}
     before = 0
     while before < (before := sum(map(len, family.values()))):
@@ -157,9 +186,11 @@ def _overrides(original: Checkout, patch: Patch) -> list[RefusedError]:
             classes = {node.name: node for node in class_statements(source, path)}
             for node in classes.values():
                 bases = [_last_name(base) for base in node.bases]
-                parents = set().union(*(family.get(base, ()) for base in bases))
+                known = [base for base in node.bases if _may_be(reach, path, base, members)]
+                parents = set().union(*(family.get(_last_name(base), ()) for base in known))
                 if not parents:
                     continue
+                members.add((path, node.name))
                 family.setdefault(node.name, set()).update(parents)
                 mixins = [classes[base] for base in bases if base in classes and base not in family]
                 for owner in (node, *mixins):
@@ -169,9 +200,10 @@ def _overrides(original: Checkout, patch: Patch) -> list[RefusedError]:
                                 message = f"{patch.id}: {owner.name} overrides {parent}.{name}"
                                 refusal = UnknownSourceError(message, path=path, line=line, hint=HINT)
                                 found[path, line, parent] = refusal
-            for name, attribute, line in _assigned_attributes(source, path):
+            for target, line in _assigned_attributes(source, path):
+                name, attribute = _last_name(target.value), target.attr
                 for parent in sorted(family.get(name, ())):
-                    if attribute in patch.sealed[parent]:
+                    if attribute in patch.sealed[parent] and _may_be(reach, path, target.value, members):
                         message = f"{patch.id}: a method of {parent} is assigned: {name}.{attribute}"
                         found[path, line, parent] = UnknownSourceError(message, path=path, line=line, hint=HINT)
     return list(found.values())
@@ -196,12 +228,25 @@ def _add_aliases(source: bytes, path: PurePosixPath, family: dict[str, set[str]]
                     family.setdefault(target.id, set()).update(family[node.value.id])
 
 
-def _assigned_attributes(source: bytes, path: PurePosixPath) -> Iterator[tuple[str, str, int]]:
-    """(name, attribute, line) of every ``Name.attribute = ...``."""
+def _assigned_attributes(source: bytes, path: PurePosixPath) -> Iterator[tuple[ast.Attribute, int]]:
+    """(``Name.attribute``, line) of every ``Name.attribute = ...``."""
     for node in _naming_statements(source, path):
         for target in node.targets if isinstance(node, ast.Assign) else ():
             if isinstance(target, ast.Attribute):
-                yield _last_name(target.value), target.attr, node.lineno
+                yield target, node.lineno
+
+
+def _may_be(reach: Reach, path: PurePosixPath, base: ast.expr, members: set[tuple[PurePosixPath, str]]) -> bool:
+    """Whether a name in a file may stand for one of some classes; ``False`` only where it is known to be another."""
+    while isinstance(base, ast.Subscript):
+        base = base.value
+    if isinstance(base, ast.Name):
+        origins = reach.graph.origins(path, base.id)
+        return bool(origins & members) if origins or reach.graph.is_bound(path, base.id) else True
+    root = base
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    return not (isinstance(root, ast.Name) and reach.graph.is_foreign(path, root.id))
 
 
 def _bound(node: ast.ClassDef) -> dict[str, int]:

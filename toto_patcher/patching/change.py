@@ -45,12 +45,14 @@ class Plan:
         changes: every file that differs from its original now or afterwards, sorted by path.
         patches: ids of the patches in force afterwards, in order; empty for a revert.
         profile: the profile they came from, if a profile was named.
+        notes: what was left as it is, and why: look-alikes, and patches that have nothing to change here.
     """
 
     root: Path
     changes: tuple[FileChange, ...]
     patches: tuple[str, ...]
     profile: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def pending(self) -> tuple[FileChange, ...]:

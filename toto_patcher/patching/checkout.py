@@ -37,12 +37,14 @@ class Checkout:
         sources: its Python files relative to ``root``, sorted, tests and hidden folders left out.
         overrides: bytes to take instead of those on disk, such as the originals of patched files.
         seen: what was read so far. One look: a file that changes meanwhile is not read twice.
+        kept: what was worked out about the tree, by the name of what worked it out.
     """
 
     root: Path
     sources: tuple[PurePosixPath, ...]
     overrides: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
     seen: dict[PurePosixPath, bytes] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path) -> Checkout:

@@ -102,13 +102,14 @@ def methods(node: cst.ClassDef) -> dict[str, cst.FunctionDef]:
 
 
 def require_methods(module: cst.Module, node: cst.ClassDef, signatures: dict[str, tuple[str, ...]]) -> None:
-    """Refuses unless the class has these methods with these leading parameters (``self`` left out)."""
+    """Refuses unless the class has these methods with these parameters (``self`` left out), and others by default."""
     own = methods(node)
     for name, parameters in signatures.items():
         if name not in own:
             raise unmet(module, node, f"class {node.name.value} has no method {name}")
         given = tuple(parameter.name.value for parameter in own[name].params.params)[1:]
-        if given != parameters:
+        more = own[name].params.params[len(parameters) + 1 :]
+        if given[: len(parameters)] != parameters or any(parameter.default is None for parameter in more):
             raise unmet(
                 module,
                 own[name],

@@ -37,6 +37,8 @@ class Patch:
         assumes: ``Class.method`` or ``function`` -> the shapes it may have (``patching.shape``). The patch does not
             change them but relies on what they compute; another shape refuses the patch.
         sealed: class name -> methods that no subclass may override, for the patch takes over their work.
+        where_absent: target class name -> what to say of a tree that has no such class and needs none: there the patch
+            has nothing to change, and does not keep others from being applied.
         edits: target class name -> number of source edits expected (methods and statements changed or added).
         folder: where the patch lives; its name, with dashes, is the id. Filled in by the loader.
     """
@@ -53,6 +55,7 @@ class Patch:
     adds: Mapping[str, str] = field(default_factory=dict)
     assumes: Mapping[str, Alternatives] = field(default_factory=dict)
     sealed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    where_absent: Mapping[str, str] = field(default_factory=dict)
     edits: Mapping[str, int] = field(default_factory=dict)
     folder: Path = Path()
 

@@ -17,7 +17,10 @@ from toto_patcher.patching.change import FileChange, Plan
 from toto_patcher.patching.checkout import Checkout, Definition
 from toto_patcher.patching.notice import trace, unrecorded
 from toto_patcher.patching.patch import Patch
+from toto_patcher.patching.reach import ROOTS, Reach
 from toto_patcher.patching.syntax import parse_syntax
+
+OTHER_GENERATION = "Toto2Model"
 
 
 def plan_selection(
@@ -40,7 +43,10 @@ def plan_selection(
         RefusedError: a precondition is not met; ``RefusedGroup`` when there are several, all of them.
     """
     original = checkout.with_sources(pristine)
+    reach = Reach.of(original)
+    _refuse_other_generation(original)
     refusals: list[RefusedError] = []
+    notes: list[str] = []
     planned: dict[PurePosixPath, cst.Module] = {}
     added: dict[PurePosixPath, bytes] = {}
     touched: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
@@ -49,10 +55,14 @@ def plan_selection(
         refusals += broken_assumptions(original, patch)
         for class_name, transform in patch.transforms.items():
             try:
-                targets = _targets(original, patch, class_name)
+                targets = reach.definitions(class_name)
             except RefusedError as refusal:
                 refusals.append(refusal)
                 continue
+            if not targets and class_name in patch.where_absent and len(selection) > 1:
+                notes.append(f"{patch.id}: {patch.where_absent[class_name]}")
+            elif not targets:
+                refusals.append(_missing(original, patch, class_name))
             for target in targets:
                 try:
                     module = planned.get(target.path) or _parse(original, target.path)
@@ -63,7 +73,7 @@ def plan_selection(
                 except RecursionError:
                     refusals.append(codemod.too_deep(target.path))
         for class_name, folder in patch.adds.items():
-            for target in original.definitions(class_name):
+            for target in reach.definitions(class_name):
                 refusals += obstacles(original, patch, folder, target, pristine)
                 for path, data in package_files(patch, folder, target).items():
                     if path not in added:
@@ -85,7 +95,11 @@ def plan_selection(
                 patches=tuple(touched.get(path, ())),
             )
         )
-    return Plan(checkout.root, tuple(changes), tuple(patch.id for patch in selection), profile)
+    return Plan(checkout.root, tuple(changes), tuple(patch.id for patch in selection), profile, _notes(notes, reach))
+
+
+def _notes(notes: Sequence[str], reach: Reach) -> tuple[str, ...]:
+    return (*notes, *sorted(map(str, reach.left)))
 
 
 def _added_with_original(path: PurePosixPath) -> RefusedError:
@@ -99,16 +113,24 @@ def _added_before(checkout: Checkout, path: PurePosixPath, recorded: bool) -> by
     return checkout.read(path) if recorded and (checkout.root / path).is_file() else None
 
 
-def _targets(original: Checkout, patch: Patch, class_name: str) -> list[Definition]:
-    """Every file that defines the class: a second copy of the cache must not stay behind unpatched."""
-    found = original.definitions(class_name)
-    if not found:
+def _missing(original: Checkout, patch: Patch, class_name: str) -> UnknownSourceError:
+    return UnknownSourceError(
+        f"{patch.id}: no file under the root defines class {class_name}",
+        path=original.root,
+        hint="Is the root a Toto 1.0 checkout? Fetch one with: toto-patch vendor",
+    )
+
+
+def _refuse_other_generation(original: Checkout) -> None:
+    """One sentence for a tree of Toto 2.0 and nothing of Toto 1.0, in place of all that does not fit."""
+    others = original.definitions(OTHER_GENERATION)
+    if others and not any(original.definitions(name) for name in (*ROOTS, "BaseMultiheadAttention")):
         raise UnknownSourceError(
-            f"{patch.id}: no file under the root defines class {class_name}",
-            path=original.root,
-            hint="Is the root a Toto 1.0 checkout? Fetch one with: toto-patch vendor",
+            "this is Toto 2.0, and the patches are for Toto 1.0",
+            path=others[0].path,
+            line=others[0].line,
+            hint="Give the root of a Toto 1.0 checkout, or fetch one with: toto-patch vendor",
         )
-    return found
 
 
 def _parse(original: Checkout, path: PurePosixPath) -> cst.Module:
@@ -124,7 +146,8 @@ def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
     """Uses, outside of the files the patch changes, of attributes whose meaning it changes."""
     if not patch.private:
         return []
-    own = {place.path for class_name in patch.transforms for place in original.definitions(class_name)}
+    reach = Reach.of(original)
+    own = {place.path for class_name in patch.transforms for place in reach.definitions(class_name)}
     hint = "Use the cache's methods current_len, seq_len and reset instead."
     refusals: list[RefusedError] = []
     for path in original.sources:
@@ -133,7 +156,7 @@ def _uses_elsewhere(original: Checkout, patch: Patch) -> list[RefusedError]:
             if name.encode() not in source:  # far faster than the search
                 continue
             line = _line_of_attribute(source, path, name) if path not in own else None
-            if line:
+            if line and not (_keeps_its_own(source, path, name) and not reach.imports_own(path)):
                 message = f"{patch.id}: this file uses {name}, whose meaning the patch changes"
                 refusals.append(UnknownSourceError(message, path=path, line=line, hint=hint))
     return refusals
@@ -147,6 +170,15 @@ def _line_of_attribute(source: bytes, path: PurePosixPath, name: str) -> int | N
         if isinstance(node, ast.Constant) and node.value == name:
             return node.lineno
     return None
+
+
+def _keeps_its_own(source: bytes, path: PurePosixPath, name: str) -> bool:
+    """Whether every use of an attribute is one of ``self`` in a file whose classes set it: another class's own."""
+    uses = [
+        node for node in ast.walk(parse_syntax(source, path)) if isinstance(node, ast.Attribute) and node.attr == name
+    ]
+    own = all(isinstance(node.value, ast.Name) and node.value.id == "self" for node in uses)
+    return own and any(isinstance(node.ctx, ast.Store) for node in uses)
 
 
 def _placed(refusal: RefusedError, patch: Patch, target: Definition) -> RefusedError:
