@@ -128,7 +128,7 @@ def sweep(
         operated = [fact for fact in first.facts["surgery"] if fact["operation"] in what.operations(name)]
         facts = {**first.facts, "surgery": operated}
         outcomes = {verdicts.ORIGINAL: replace(first, arrays=kept, facts=facts), role: found[name]}
-        checks, facts = verdicts.judge(original, tree, {"tiny": outcomes}, None)
+        checks, facts = verdicts.judge(original, tree, {"tiny": outcomes}, None, {})
         reports[name] = LadderReport(tuple(checks), True, facts)
     return reports
 
