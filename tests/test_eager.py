@@ -123,3 +123,16 @@ def test_a_single_distribution_and_layers_that_begin_with_space(tree: Tree, ask:
     before, after = ask(tree("0.2.0"), "student"), ask(tree("0.2.0", *ids), "student")
     scale = max(map(abs, before))
     assert max(abs(one - other) for one, other in zip(before, after, strict=True)) <= 1e-5 * scale
+
+
+def test_with_a_head_or_patches_of_another_kind_the_means_are_upstreams(tree: Tree, ask: Ask) -> None:
+    before, after = ask(tree("0.2.0"), "others"), ask(tree("0.2.0", HEAD), "others")
+    assert after == before
+    assert before["patches that overlap"] == ["RuntimeError"]
+
+
+def test_noise_in_the_model_gives_samples_of_their_own(tree: Tree, ask: Ask) -> None:
+    """A hook, a method or a subclass may draw for each copy of the context; then nothing is shared."""
+    before, after = ask(tree("0.2.0"), "noises"), ask(tree("0.2.0", PREFILL), "noises")
+    assert set(before.values()) == {True}
+    assert after == before

@@ -53,8 +53,8 @@ def tree(toto_release: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def ask(child: Child) -> Ask:
-    def answer(root: Path, probe: str) -> Any:
-        found = child.ask(root, PLAIN, probe=probe, module="decoder_probes")
+    def answer(root: Path, probe: str, module: str = "decoder_probes") -> Any:
+        found = child.ask(root, PLAIN, probe=probe, module=module)
         assert "value" in found, found["error"]
         return found["value"]
 
@@ -166,6 +166,21 @@ def test_what_the_decoder_does_not_know_is_left_to_upstream(
         require_close(case["mean"], original["mean"])
 
 
+def test_whatever_changes_the_answer_is_upstreams(full: Path, ask: Ask) -> None:
+    """Weights and settings are read anew, and what is no longer upstream's code is left to upstream's path."""
+    found = ask(full, "answers", "surgeries")
+    assert len(found) > 150
+    paths = {name: case["told"] for name, case in found.items() if bool(case["told"]) == case["decoded"]}
+    assert paths == {}
+    for name, case in found.items():
+        if isinstance(case["upstream"], str):
+            assert case["values"] == case["upstream"], name
+        else:
+            scale = max(map(abs, case["upstream"]))
+            furthest = max(map(abs, map(float.__sub__, case["values"], case["upstream"])))
+            assert furthest < 3e-5 * scale, name
+
+
 def test_masks_as_in_upstreams_readme_are_decoded_and_numbers_for_padding_are_not(
     full: Path, ask: Ask, original: dict[str, list[float]]
 ) -> None:
@@ -189,3 +204,57 @@ def test_two_threads_on_one_forecaster_both_get_the_mean(
 ) -> None:
     for values in ask(full, "two_threads"):
         require_close(values, original["mean"])
+
+
+def test_after_what_is_not_finite_the_next_forecast_is_decoded_again(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    for what, case in ask(full, "after_what_is_not_finite").items():
+        assert len(case["told"]) == 1 and "not finite" in case["told"][0], what
+        require_close(case["mean"], original["mean"])
+
+
+def test_rounds_of_one_sample_do_not_write_over_the_context(full: Path, tree: Callable[..., Path], ask: Ask) -> None:
+    require_close(ask(full, "rounds_of_one_sample"), ask(tree("0.2.0"), "rounds_of_one_sample"))
+
+
+def test_what_was_drawn_in_vain_is_given_back(full: Path, ask: Ask) -> None:
+    assert ask(full, "seeds_after_changes") == {"weight": True, "setting": True, "hook": True}
+
+
+def test_a_forecast_that_is_stopped_leaves_nothing_half_set(full: Path, ask: Ask) -> None:
+    assert ask(full, "stopped_while_set") is True
+
+
+def test_a_child_that_forks_beside_a_forecast_forecasts(full: Path, ask: Ask) -> None:
+    assert ask(full, "forked_beside_a_forecast") == 0
+
+
+def test_forecasters_of_a_backbone_share_a_decoder_that_goes_with_it(full: Path, ask: Ask) -> None:
+    assert ask(full, "shared") == [True, True, True, True]
+
+
+def test_samples_per_batch_says_how_much_memory_long_horizons_take(full: Path, ask: Ask) -> None:
+    found = ask(full, "samples_at_once")
+    assert found["16 steps, 8 per batch"] == found["16 steps, 512 per batch"] == 1024
+    assert found["40000 steps, 8 per batch"] <= 16 < 512 <= found["40000 steps, 512 per batch"]
+
+
+def test_an_integer_of_numpy_is_a_horizon(full: Path, ask: Ask, original: dict[str, list[float]]) -> None:
+    found = ask(full, "horizon_of_numpy")
+    assert found["told"] == []
+    require_close(found["mean"], original["mean"])
+
+
+def test_a_traced_forecast_is_upstreams(full: Path, ask: Ask) -> None:
+    once, again = ask(full, "traced")
+    require_close(once, again)
+
+
+def test_a_wish_to_compile_keeps_its_backend_and_needs_no_compiler(
+    full: Path, ask: Ask, original: dict[str, list[float]]
+) -> None:
+    found = ask(full, "other_ways_to_compile")
+    assert found["backends"] == ["eager"] and found["told"] == []
+    for mean in found["means"]:
+        require_close(mean, original["mean"])

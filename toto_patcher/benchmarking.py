@@ -96,7 +96,7 @@ def bench(root: Path | None, request: Request, progress: Progress) -> r.BenchRes
     """
     from toto_patcher.evidence import benchmark_run
     from toto_patcher.evidence.summary import complete
-    from toto_patcher.evidence.workloads import MEASURED
+    from toto_patcher.evidence.workloads import EVERYDAY, MEASURED
 
     if request.file is not None and not request.file.absolute().parent.is_dir():
         raise UsageError(f"there is no folder for {request.file}", hint="Make it first, or name another file.")
@@ -118,7 +118,7 @@ def bench(root: Path | None, request: Request, progress: Progress) -> r.BenchRes
 
         document = benchmark_run.run(
             [_with_modes(tree, baselines, modes) for tree in trees],
-            request.workload or MEASURED,
+            request.workload or (MEASURED + EVERYDAY if request.device == "cpu" else MEASURED),
             [mode for mode in dict.fromkeys((*baselines, *modes)) if mode != EAGER],
             settings,
             progress=progress,

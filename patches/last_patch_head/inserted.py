@@ -6,13 +6,34 @@ import torch
 
 
 class LastPatchBackbone:
-    """The methods that the patch adds to ``TotoBackbone``."""
+    """The attributes of ``TotoBackbone`` that the added methods use, and the methods."""
+
+    unembed: torch.nn.Module
+    output_distribution: torch.nn.Module
+    patch_embed: Any
 
     def _to_unembed(self, hidden: torch.Tensor, kv_cache: Any) -> torch.Tensor:
         """What is un-embedded of the transformer's output, (batch, variate, patch, width)."""
-        if kv_cache is None or self.every_patch:
+        if kv_cache is None or self.every_patch or not self._heads_are_upstreams():
             return hidden
         return hidden[:, :, -1:]
+
+    def _heads_are_upstreams(self) -> bool:
+        """Whether each patch is un-embedded by itself and covers as many steps as a forecast looks at.
+
+        A hook, a module or a distribution of somebody's own may look at the patches before; and where patches overlap
+        or leave gaps, a forecast of means looks at another number of steps than one patch has.
+        """
+        every = torch.nn.modules.module
+        if every._global_forward_hooks or every._global_forward_pre_hooks:
+            return False
+        known = ("MixtureOfStudentTsOutput", "StudentTOutput")
+        if type(self.unembed) is not torch.nn.Linear or type(self.output_distribution).__name__ not in known:
+            return False
+        for module in (self.unembed, *self.output_distribution.modules()):
+            if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+                return False
+        return self.patch_embed.stride == getattr(self.patch_embed, "patch_size", None)
 
     @property
     def every_patch(self) -> bool:

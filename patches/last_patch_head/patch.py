@@ -3,7 +3,8 @@ given: a vector as wide as the model for every time step of the context, then th
 random number for every component of it. At the first step, which reads the context, that is most of the memory.
 
 Change. Where a KV cache is given, which is when the model forecasts, `TotoBackbone.backbone` un-embeds the last patch
-alone. Without a cache (training, uncached forecasts, teacher forcing) nothing changes. New are `every_patch` on the
+alone. Without a cache (training, uncached forecasts, teacher forcing), with a head that has hooks or is not upstream's,
+and where patches overlap or leave gaps, nothing changes. New are `every_patch` on the
 backbone, which set to `True` gives the original's behaviour back, and the same switch on the forecaster under the name
 `sampler`: "fast", or "seed-exact" for proofs.
 

@@ -5,7 +5,8 @@ attention graphs over a length that grows at every step: one more CUDA graph to 
 Change. With a cache, `BaseMultiheadAttention.forward` hands a time-wise layer to `_forward_with_cache`, which runs as
 plain Python: first one compiled region (projection and rotary embedding, with the offset as a tensor, so its shapes
 never change while decoding), then, eagerly, the cache is written and read and attention runs over it. Without a cache,
-and for space-wise layers, nothing changes and no graph breaks.
+and for space-wise layers, nothing changes and no graph breaks. Where `positional_embedding`, `run_attention` or the
+rotary embedding's rotation was replaced, on a class or an instance, upstream's own steps run.
 
 Buys. One graph break per time-wise layer, 11 in the published model, none of which synchronises with the GPU. No
 compiled region ever sees the length of the cache: nothing to recompile when the horizon changes, and one set of CUDA

@@ -6,7 +6,8 @@ It also counts timestamps up, with one copy of the whole series for each time st
 Change. With a KV cache, the model reads one copy of every series, once for all batches of samples. Its distribution is
 repeated for the copies, and so are the keys and values that it cached, by the public methods of `KVCache`, as soon as a
 second patch is forecast. Later steps run as before. The timestamps are gone. Without a cache, in training mode (where
-dropout makes copies differ) and with a distribution of one's own the copies are read as before.
+dropout makes copies differ), with a distribution of one's own, and with hooks or code of one's own in the model, which
+may draw random numbers for each copy, the copies are read as before.
 
 Buys. The time and the memory to read the context no longer grow with the number of samples: the more samples, the
 longer the context and the shorter the horizon, the more it saves.

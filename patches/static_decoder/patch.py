@@ -6,7 +6,8 @@ beside it. The decoder reads the context once per series, lets all samples share
 per step, and does every step at the same shapes and addresses, so that one compiled graph without a break serves all of
 them. New on the forecaster: `compile(mode=...)`, `release()`, and `sampler` ("fast", or "seed-exact" for proofs). What
 the decoder does not know takes the original's path, and the log says once why: a model in training, hooks, adapters,
-quantised layers, another scaler or distribution, no cache, replaced methods.
+quantised layers, another scaler or distribution, no cache, replaced methods. All that it relies on is proved again
+before every forecast.
 
 Buys. Time that no longer grows with samples times context, a fraction of the memory, no graph break and no
 recompilation while decoding. The benchmark page has the numbers.
@@ -31,7 +32,7 @@ SIGNATURE = ("inputs", "prediction_length", "num_samples", "samples_per_batch", 
 FUTURE = "future_exogenous_variables"
 HAND_OVER = """\
 decoded = self._decoding().forecast(
-    self, inputs, prediction_length, num_samples, samples_per_batch, use_kv_cache, {future}
+    __class__, self, inputs, prediction_length, num_samples, samples_per_batch, use_kv_cache, {future}
 )
 """
 RETURN = """\

@@ -7,7 +7,7 @@ from tests.equivalence.mutations import Edit, Fault
 BACKBONE, FORECASTER = "TotoBackbone", "TotoForecaster"
 TEACHER, SAMPLES = "teacher-forced", "same-seed"
 LAST = "hidden[:, :, -1:]"
-WHOLE = "kv_cache is None or self.every_patch"
+WHOLE = "kv_cache is None or self.every_patch or not self._heads_are_upstreams()"
 FIRST_STEP = 'steps == arguments["scaling_prefix_length"]'
 REPEATED = "part.repeat(copies, *[1] * (part.dim() - 1))"
 APPENDED = "cache.append(layer_idx, (self._repeated(keys, copies), self._repeated(values, copies)))"

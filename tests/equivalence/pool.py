@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ class Sweep:
         decoder: the trees have a decoder.
         kinds: for trees that need not run everything, the kinds of case to run.
         told_by: tree -> the case that is enough.
+        surgery: operations; one that is enough is told by the number in it.
     """
 
     eager: Sequence[Case] = QUICK
@@ -44,6 +46,12 @@ class Sweep:
     decoder: bool = False
     kinds: Mapping[str, Collection[str]] = field(default_factory=dict)
     told_by: Mapping[str, str] = field(default_factory=dict)
+    surgery: Sequence[int] = ()
+
+    def operations(self, name: str) -> list[int]:
+        """The operations on a tree."""
+        enough = re.match(r"operation (\d+),", self.told_by.get(name, ""))
+        return [int(enough[1])] if enough else list(self.surgery)
 
     def of(self, name: str, compiled: bool) -> Sequence[Case]:
         """The cases of a tree."""
@@ -116,8 +124,11 @@ def sweep(
         role = verdicts.COMPILED if name in compiled else verdicts.PATCHED
         asked = {case.name for case in what.of(name, name in compiled)}
         kept = {key: array for key, array in first.arrays.items() if key.split("|")[1] in asked}
-        outcomes = {verdicts.ORIGINAL: replace(first, arrays=kept), role: found[name]}
-        checks, facts = verdicts.judge(original, tree, {"tiny": outcomes}, None)
+        kept |= {key: array for key, array in first.arrays.items() if key.startswith("surgery|")}
+        operated = [fact for fact in first.facts["surgery"] if fact["operation"] in what.operations(name)]
+        facts = {**first.facts, "surgery": operated}
+        outcomes = {verdicts.ORIGINAL: replace(first, arrays=kept, facts=facts), role: found[name]}
+        checks, facts = verdicts.judge(original, tree, {"tiny": outcomes}, None, {})
         reports[name] = LadderReport(tuple(checks), True, facts)
     return reports
 
@@ -129,13 +140,18 @@ def _original(folder: Path, root: Path, what: Sweep) -> Job:
         eager=list(cases),
         reference=[name for name, case in cases.items() if case.kind in ("teacher", "point")],
         seeds=seeds(original=True, decoder=what.decoder),
+        surgery=list(what.surgery),
     )
 
 
 def _faulty(folder: Path, name: str, root: Path, compiled: bool, what: Sweep) -> Job:
     names = {"compiled" if compiled else "eager": [case.name for case in what.of(name, compiled)]}
     return Job(
-        **_where(folder, name, root), **names, backend="eager", seeds=seeds(original=False, decoder=what.decoder)
+        **_where(folder, name, root),
+        **names,
+        backend="eager",
+        seeds=seeds(original=False, decoder=what.decoder),
+        surgery=[] if compiled else what.operations(name),
     )
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
+import os
 import pickle
+import signal
 import threading
+import time
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy
 import torch
 
 HOW = {"num_samples": 4, "samples_per_batch": 2}
@@ -95,7 +101,7 @@ def released(tree: Any) -> Any:
     forecaster = _forecaster(tree)
     first = _mean(tree, forecaster)
     forecaster.release()
-    kept = forecaster._decoding()._decoder is not None
+    kept = forecaster._decoding().decoder is not None
     return [kept, _mean(tree, forecaster) == first]
 
 
@@ -105,7 +111,7 @@ def kept(tree: Any) -> Any:
     counts = []
     for number in range(1, 7):
         forecaster.forecast(tree.series(16 * number, 3), 5)
-        sessions = vars(forecaster)["_kept_decoding"]._decoder._sessions
+        sessions = forecaster._decoding().decoder.sessions
         counts.append(len(sessions))
     return [counts, [shape.context for shape in sessions]]
 
@@ -262,3 +268,164 @@ def two_threads(tree: Any) -> Any:
     for thread in threads:
         thread.join()
     return found
+
+
+def after_what_is_not_finite(tree: Any) -> Any:
+    """A clean forecast after a series with NaN, and one after a weight that was NaN for one forecast."""
+    found: dict[str, Any] = {}
+    for what in ("series", "weight"):
+        model = tree.model()
+        forecaster = _forecaster(tree, model)
+        _mean(tree, forecaster)
+        bad, weight = tree.series(50, 3), model.model.transformer.layers[0].attention.wO.weight
+        with contextlib.suppress(ValueError), torch.no_grad():
+            if what == "series":
+                bad = bad._replace(series=bad.series.clone().index_fill_(1, torch.tensor([20]), float("nan")))
+            else:
+                right = float(weight[0, 0])
+                weight[0, 0] = float("nan")
+            forecaster.forecast(bad, 40)
+        if what == "weight":
+            with torch.no_grad():
+                weight[0, 0] = right
+        told = _told(forecaster)
+        forecaster._decoding()._told.clear()
+        found[what] = {"mean": _mean(tree, forecaster), "told": [*told, *_told(forecaster)]}
+    return found
+
+
+def rounds_of_one_sample(tree: Any) -> Any:
+    """Three samples of a context of one patch, one after the other, under a seed."""
+    forecaster = _forecaster(tree)
+    forecaster.sampler = "seed-exact"
+    torch.manual_seed(5)
+    how = {"num_samples": 3, "samples_per_batch": 1}
+    return forecaster.forecast(tree.series(16, 3), 40, **how).samples.flatten().tolist()
+
+
+def seeds_after_changes(tree: Any) -> Any:
+    """Whether the same seed gives the same samples in the first forecast after a change and in the second."""
+    model = tree.model()
+    forecaster = _forecaster(tree, model)
+
+    def samples() -> Any:
+        torch.manual_seed(0)
+        return forecaster.forecast(tree.series(50, 3), 40, **HOW).samples
+
+    def weight() -> None:
+        model.model.unembed.bias.data.add_(0.01)
+
+    def setting() -> None:
+        model.model.scaler.minimum_scale = 0.2
+
+    def hook() -> None:
+        model.model.unembed.register_forward_hook(lambda *_: None)
+
+    samples()
+    found = {}
+    for change in (weight, setting, hook):
+        change()
+        found[change.__name__] = torch.equal(samples(), samples())
+    return found
+
+
+def stopped_while_set(tree: Any) -> Any:
+    """A forecast that a signal stops while buffers are set for another length; then one of the old length."""
+    forecaster, rotary = _forecaster(tree), tree.module("inference.static_decoder.rotary")
+    before = _mean(tree, forecaster)
+    real = rotary.of_context
+
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    rotary.of_context = stop
+    try:
+        forecaster.forecast(tree.series(40, 3), 40)
+        return "it was not stopped"
+    except KeyboardInterrupt:
+        pass
+    finally:
+        rotary.of_context = real
+    return _mean(tree, forecaster) == before
+
+
+def forked_beside_a_forecast(tree: Any) -> Any:
+    """The exit status of a child that forecasts, while in the parent a forecast was under way."""
+    forecaster = _forecaster(tree)
+    before = _mean(tree, forecaster)
+    place = forecaster._decoding()._place
+    with place.lock:  # as another thread's forecast holds it
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _mean(tree, forecaster) == before else 3)
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "it hangs"
+
+
+def shared(tree: Any) -> Any:
+    """Forecasters of one backbone share a decoder, which goes with the backbone."""
+    model = tree.model()
+    first, second = _forecaster(tree, model), _forecaster(tree, model)
+    same = [_mean(tree, first) == _mean(tree, second), first._decoding().decoder is second._decoding().decoder]
+    kept, backbone = tree.module("inference.static_decoder.sharing").SHARED._places, weakref.ref(model.model)
+    del model, first, second
+    gc.collect()
+    return [*same, backbone() is None, all(key() is not None for key in kept.data)]
+
+
+def samples_at_once(tree: Any) -> Any:
+    """How many of 1,024 samples are decoded at once: for two horizons, with few and with many per batch."""
+    forecaster = _forecaster(tree)
+    _mean(tree, forecaster)
+    call, decoder = tree.module("inference.static_decoder.calls").Call, forecaster._decoding().decoder
+    return {
+        f"{horizon} steps, {per_batch} per batch": decoder._samples_at_once(
+            call(tree.series(50, 1), horizon, 1024, per_batch, True, None, False).request(16)
+        )
+        for horizon in (16, 40_000)
+        for per_batch in (8, 512)
+    }
+
+
+def horizon_of_numpy(tree: Any) -> Any:
+    """A horizon that is an integer, but not Python's."""
+    forecaster = _forecaster(tree)
+    mean = forecaster.forecast(tree.series(50, 3), numpy.int64(40)).mean.flatten().tolist()
+    return {"mean": mean, "told": _told(forecaster)}
+
+
+def traced(tree: Any) -> Any:
+    """A function that forecasts, traced with one series and run with another; and what it gives untraced."""
+    forecaster, one, other = _forecaster(tree), tree.series(50, 3), tree.series(50, 3)
+    forecaster.model.requires_grad_(False)
+    other = other._replace(series=other.series * 2 + 1)
+
+    def forecast(series: torch.Tensor) -> torch.Tensor:
+        return forecaster.forecast(one._replace(series=series), 20).mean
+
+    function = torch.jit.trace(forecast, one.series, check_trace=False)
+    return [values(other.series).flatten().tolist() for values in (function, forecast)]
+
+
+def other_ways_to_compile(tree: Any) -> Any:
+    """A model compiled by another backend than Inductor; and one that is to be compiled where no compiler is."""
+    import torch._inductor.config as inductor
+
+    torch._dynamo.reset()
+    wrapped = tree.module("inference.forecaster").TotoForecaster(torch.compile(tree.model().model, backend="eager"))
+    with _compilations() as asked:
+        first = _mean(tree, wrapped)
+    model = tree.model()
+    model.compile()
+    forecaster = _forecaster(tree, model)
+    with inductor.patch({"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}):
+        second = _mean(tree, forecaster)
+    torch._dynamo.reset()
+    backends = {getattr(options["backend"], "__name__", "") for options in asked}
+    return {"means": [first, second], "backends": sorted(backends), "told": _told(forecaster)}

@@ -16,15 +16,25 @@ def _calls(tree: Any, horizon: int, prepare: Any = None, **how: Any) -> list[lis
     forecaster = _forecaster(tree)
     if prepare is not None:
         prepare(forecaster)
-    seen: list[list[int]] = []
-
-    def note(_: Any, __: Any, given: dict[str, Any]) -> None:
-        cache = given["kv_cache"]
-        seen.append([*given["inputs"].shape[::2], -1 if cache is None else int(cache.current_len(0))])
-
-    forecaster.model.register_forward_pre_hook(note, with_kwargs=True)
+    forecaster.model = noting = _Noting(forecaster.model)
     forecaster.forecast(tree.series(64, 2), horizon, **how)
-    return seen
+    return noting.seen
+
+
+class _Noting:
+    """In the model's place; not a hook, for with hooks nothing is shared."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.seen: list[list[int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, **given: Any) -> Any:
+        cache = given["kv_cache"]
+        self.seen.append([*given["inputs"].shape[::2], -1 if cache is None else int(cache.current_len(0))])
+        return self._model(**given)
 
 
 def calls(tree: Any) -> dict[str, list[list[int]]]:
@@ -102,3 +112,82 @@ def student(tree: Any) -> list[float]:
     torch.manual_seed(3)
     samples = forecaster.forecast(tree.series(50, 3), 40, num_samples=6, samples_per_batch=3).samples
     return list(samples.flatten().tolist())
+
+
+def _smaller(_: Any, __: Any, out: Any) -> Any:
+    return out * 0.9
+
+
+def _by_the_mean(_: Any, __: Any, out: Any) -> Any:
+    return out - out.mean(-2, keepdim=True)
+
+
+def others(tree: Any) -> dict[str, Any]:
+    """Means where the head is not upstream's own, or patches are not one after the other."""
+
+    def mean(prepare: Any = None, **changes: Any) -> list[float]:
+        torch.manual_seed(0)
+        forecaster = _forecaster(tree, **changes)
+        if prepare is not None:
+            prepare(forecaster.model)
+        try:
+            return forecaster.forecast(tree.series(64, 2), 40).mean.flatten().tolist()
+        except (RuntimeError, AssertionError) as error:
+            return [type(error).__name__]  # type: ignore[list-item]
+
+    class Around(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return _by_the_mean(self, None, self.inner(hidden))
+
+    return {
+        "patches with gaps": mean(patch_size=8, stride=16),
+        "patches that overlap": mean(lambda model: setattr(model.patch_embed, "stride", 8)),
+        "hook on the head": mean(lambda model: model.unembed.register_forward_hook(_by_the_mean)),
+        "hook on the distribution": mean(lambda model: model.output_distribution.df.register_forward_hook(_smaller)),
+        "module around the head": mean(lambda model: setattr(model, "unembed", Around(model.unembed))),
+    }
+
+
+def noises(tree: Any) -> dict[str, bool]:
+    """Whether the samples of one forecast differ where only noise in the middle of the model tells them apart."""
+
+    def hooked(model: Any) -> None:
+        model.transformer.layers[-1].register_forward_hook(lambda _, __, out: out + torch.randn_like(out))
+
+    def method(model: Any) -> None:
+        norm = model.transformer.layers[0].norm1
+        inner = norm.forward
+        norm.forward = lambda x: inner(x) + torch.randn_like(x)
+
+    def subclass(model: Any) -> None:
+        norm = model.transformer.layers[0].norm1
+        inner = type(norm)
+        members = {"forward": lambda self, x: inner.forward(self, x) + torch.randn_like(x)}
+        norm.__class__ = type(inner.__name__, (inner,), members | {"__module__": inner.__module__})
+
+    def everywhere(_: Any) -> Any:
+        layer = torch.nn.modules.module
+        return layer.register_module_forward_hook(
+            lambda module, __, out: out + torch.randn_like(out) if type(module).__name__ == "TransformerLayer" else None
+        )
+
+    found = {}
+    for prepare in (hooked, method, subclass, everywhere):
+        torch.manual_seed(0)
+        forecaster = _forecaster(tree)
+        head = forecaster.model.output_distribution
+        with torch.no_grad():
+            for part in (head.loc_proj.weight, head.loc_proj.bias):
+                part.copy_(part[:1].expand_as(part))  # one component, so narrow that nothing but noise differs
+            head.scale_proj.weight.zero_()
+            head.scale_proj.bias.fill_(-14.0)
+        handle = prepare(forecaster.model)
+        samples = forecaster.forecast(tree.series(64, 2), 8, num_samples=4, samples_per_batch=4).samples
+        if handle is not None:
+            handle.remove()
+        found[prepare.__name__] = bool((samples.std(-1).mean() / samples.abs().mean()) > 1e-4)
+    return found

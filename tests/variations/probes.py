@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import pickle
 from collections.abc import Callable, Iterator
@@ -466,6 +467,62 @@ def eager_forecasts(tree: Any) -> Any:
             result = forecaster.forecast(tree.series(*shape), horizon, **how)
             values = result.mean if result.samples is None else result.samples
             found[f"{layout} {shape} {horizon} {how}"] = values.flatten().tolist()
+    return found
+
+
+@probe
+def heads_of_every_width(tree: Any) -> Any:
+    """Kernels add up in another order where rows begin elsewhere in memory."""
+    found = []
+    for heads, width in ((4, 40), (2, 28), (4, 24), (2, 20)):
+        model = tree.model(embed_dim=width, num_heads=heads, num_layers=2, spacewise_every_n_layers=2)
+        found += digest(tree.forecast(model, 80, 3, 48))
+    half = tree.model(embed_dim=80, num_layers=2, spacewise_every_n_layers=2).bfloat16()
+    cache = cache_for(tree, half, dtype=torch.bfloat16)
+    with torch.no_grad():
+        return found + digest(*walk(half, cache, (3, 1, 1)))
+
+
+@probe
+def methods_replaced_by_the_user(tree: Any) -> Any:
+    """What the cached path would take the place of: on a class, on an instance, in a subclass of the same name."""
+    attention = tree.module("model.attention").BaseMultiheadAttention
+    rotary = tree.module("model.rope").TimeAwareRotaryEmbedding
+    embed, run, rotate = attention.positional_embedding, attention.run_attention, rotary.rotate_queries_and_keys
+
+    @functools.wraps(embed)
+    def doubled(self: Any, q: Any, *rest: Any) -> Any:
+        return embed(self, q * 2, *rest)
+
+    def writing(self: Any, mask: Any, q: Any, k: Any, v: Any, *rest: Any) -> Any:
+        return run(self, mask, q, k.mul_(0.5), v, *rest)
+
+    def shifted(self: Any, q: Any, k: Any, *args: Any, seq_pos: Any = None, seq_pos_offset: int = 0) -> Any:
+        return rotate(self, q, k, *args, seq_pos=seq_pos, seq_pos_offset=3 * seq_pos_offset)
+
+    found = {}
+    for owner, name, method in (
+        (attention, "positional_embedding", doubled),
+        (attention, "run_attention", writing),
+        (rotary, "rotate_queries_and_keys", shifted),
+    ):
+        before = vars(owner)[name]
+        setattr(owner, name, method)
+        try:
+            found[f"class: {name}"] = digest(tree.forecast(tree.model(), 64, 2, 40))
+        finally:
+            setattr(owner, name, before)
+        model = tree.model()
+        for part in model.modules():
+            if isinstance(part, owner):
+                setattr(part, name, functools.partial(method, part))
+        found[f"instance: {name}"] = digest(tree.forecast(model, 64, 2, 40))
+        model = tree.model()
+        for part in model.modules():
+            if isinstance(part, owner):
+                cls = type(part)
+                part.__class__ = type(cls.__name__, (cls,), {name: method, "__module__": cls.__module__})
+        found[f"subclass: {name}"] = digest(tree.forecast(model, 64, 2, 40))
     return found
 
 

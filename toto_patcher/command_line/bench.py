@@ -9,7 +9,16 @@ import click
 from toto_patcher import choices, invocation
 from toto_patcher.invocation import F, document_options, with_options
 
-WORKLOADS = ("trading", "observability", "long-horizon", "smoke")
+WORKLOADS = (
+    "trading",
+    "observability",
+    "long-horizon",
+    "mean-new-forecaster",
+    "mean-weight-changed",
+    "mean-after-nan",
+    "mean-autocast",
+    "smoke",
+)
 MODES = ("eager", "default", "reduce-overhead", "max-autotune")
 
 
@@ -17,7 +26,12 @@ def _options(command: F) -> F:
     """Adds the options of ``bench``."""
     many: dict[str, Any] = {"multiple": True}
     options = (
-        click.option("--workload", type=click.Choice(WORKLOADS), help="Repeatable.  [default: all but smoke]", **many),
+        click.option(
+            "--workload",
+            type=click.Choice(WORKLOADS),
+            help="Repeatable.  [default: all but smoke; on a GPU no mean-*]",
+            **many,
+        ),
         click.option(
             "--profile",
             metavar="P",

@@ -16,7 +16,10 @@ _CONTEXTS = (
 _HORIZONS = tuple(map(Turn, (_BELOW, _ABOVE, _SIX, Length(9), _THREE, _AT, _SIX)))
 _BATCHES = (Turn(_THREE, batch=1), Turn(_THREE, batch=3), Turn(_ABOVE, batch=2), Turn(_THREE, batch=3, salt="other"))
 _VARIATES = (Turn(_THREE, variates=2), Turn(_THREE, variates=9), Turn(_THREE, variates=2, salt="other"))
-_WEIGHTS = (Turn(_THREE), Turn(_THREE, reweighted=True), Turn(_ABOVE), Turn(_THREE, reweighted=True))
+# A head is folded for long horizons, and once more after it changed.
+_WEIGHTS = (
+    Turn(_THREE), Turn(_THREE, reweighted=True), Turn(_SIX), Turn(_THREE, reweighted=True), Turn(_SIX), Turn(_ABOVE),
+)  # fmt: skip
 _SERIES = (Turn(_THREE), Turn(_THREE, salt="other"), Turn(_THREE))
 _SAMPLES = (Turn(_THREE, samples=6), Turn(_ABOVE, samples=4), Turn(_THREE, Length(7), samples=6, salt="other"))
 # Within the buckets of the first: nothing may be compiled again.

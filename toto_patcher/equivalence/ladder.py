@@ -1,7 +1,8 @@
 """The equivalence ladder: runs original and patched in their own processes and checks that the outputs are the same.
 
-Steps 1 to 6 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a seed,
-samples as distributions, and the compiled model. Importing this module imports neither torch nor numpy.
+Steps 1 to 6 and 8 of the design: the trees, teacher-forced distribution parameters, point forecasts, samples under a
+seed, samples as distributions, the compiled model, and changes of the model between forecasts. Importing this module
+imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ Progress = Callable[[int, int, str], None]
 """Called with the runs done, the runs in all, and the name of the one that ended; from another thread."""
 
 CHECKPOINT, UNPATCHED = "checkpoint", "unpatched"
+SHORT = (12, 16, 19, 20, 26, 33, 38, 45, 104, 109, 196, 264)
+"""Operations of the check ``surgery`` in the quick run: weights, settings, code, hooks, modules, dtype, data."""
+LONG = 108
+"""Operations of the whole run: some for each kind of change."""
 
 
 def run(
@@ -197,6 +202,7 @@ class _Plan:
                     reference=_names(c for c in cases if c.kind in ("teacher", "point")) if reference else [],
                     compiled=_names(filter(self._is_compiled, cases)) if compiled else [],
                     seeds=seeds(original=reference, decoder=self._decoder),
+                    surgery=operations(self._quick) if eager and shape == "tiny" else [],
                     mode=self._mode,
                     backend=self._backend,
                     device=self._device,
@@ -217,6 +223,11 @@ class _Plan:
         return case.compiled and (case.decoder or not (self._quick and self._decoder))
 
 
+def operations(quick: bool) -> list[int]:
+    """The numbers of the operations of the check ``surgery``; the generator makes the same ones of them in any tree."""
+    return list(SHORT) if quick else sorted({*range(LONG), *SHORT})
+
+
 def seeds(*, original: bool, decoder: bool) -> dict[str, list[int]]:
     """What a child samples under: both trees the same for samples that must agree, others for those that must not."""
     return {"samples": [7, 8] if decoder else [7], "draws": [11, 12] if original else [13]}
@@ -231,7 +242,8 @@ class _Counter:
 
     def __init__(self, progress: Progress | None, roles: Collection[Sequence[Job]]) -> None:
         self._progress = progress
-        self._total = sum(len(job.eager) + len(job.reference) + len(job.compiled) for jobs in roles for job in jobs)
+        asked = [job for jobs in roles for job in jobs]
+        self._total = sum(len(job.eager + job.reference + job.compiled) + len(job.surgery) for job in asked)
         self._done = 0
         self._lock = threading.Lock()
 

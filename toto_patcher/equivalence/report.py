@@ -13,7 +13,7 @@ class Check:
 
     Attributes:
         name: step, and where it applies shape and precision, such as ``teacher-forced/tiny/float32``.
-        step: number in the ladder, 1 to 7.
+        step: number in the ladder, 1 to 8.
         cases: how many cases (files, for the trees) it covers.
         worst_error: the largest error, in the unit of ``bound``.
         bound: what the error may be at most.

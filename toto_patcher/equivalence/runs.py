@@ -96,21 +96,26 @@ class Runner:
         key: tuple[Any, ...] = (self.dtype(case, reference), case.layout, case.space_first, case.labels)
         key += (case.scale_exponent, case.name if case.turns or case.compiled else "")
         if key not in self._models:
-            options: dict[str, Any] = {"use_memory_efficient_attention": case.layout == "sequence-first"}
-            if case.space_first:
-                options |= {"spacewise_first": True, "spacewise_every_n_layers": 2}
-            loaded = self.tree.model.load_from_checkpoint(str(self.checkpoint), str(self.device), **options)
-            backbone = loaded.model
-            backbone.scaler.scale_factor_exponent = case.scale_exponent or backbone.scaler.scale_factor_exponent
-            if case.labels:
-                backbone.enable_variate_labels()
-                for name in ("target_variate_label", "exogenous_variate_label"):
-                    label = getattr(backbone, name)
-                    label.data = torch.from_numpy(models.weight(name, label.shape)).to(self.device)
+            backbone = self.load(case, reference=reference)
             if len(self._models) > 3 and sum(p.numel() for p in backbone.parameters()) > 10**7:
                 self._models.clear()  # large models: a few at a time
-            self._models[key] = backbone.to(key[0]).eval()
+            self._models[key] = backbone
         return self._models[key]
+
+    def load(self, case: Case, *, reference: bool = False) -> Any:
+        """The same backbone, one of its own."""
+        options: dict[str, Any] = {"use_memory_efficient_attention": case.layout == "sequence-first"}
+        if case.space_first:
+            options |= {"spacewise_first": True, "spacewise_every_n_layers": 2}
+        loaded = self.tree.model.load_from_checkpoint(str(self.checkpoint), str(self.device), **options)
+        backbone = loaded.model
+        backbone.scaler.scale_factor_exponent = case.scale_exponent or backbone.scaler.scale_factor_exponent
+        if case.labels:
+            backbone.enable_variate_labels()
+            for name in ("target_variate_label", "exogenous_variate_label"):
+                label = getattr(backbone, name)
+                label.data = torch.from_numpy(models.weight(name, label.shape)).to(self.device)
+        return backbone.to(self.dtype(case, reference)).eval()
 
     def _tensor(self, array: npt.NDArray[Any], dtype: torch.dtype | None = None) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype)

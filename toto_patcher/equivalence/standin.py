@@ -7,6 +7,7 @@ and both trees get the same stand-in. Only for child processes.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -45,21 +46,31 @@ def memory_efficient_attention(
 
 @contextlib.contextmanager
 def installed(modules: Mapping[str, ModuleType]) -> Iterator[None]:
-    """Puts the stand-in into every module of a tree that asks whether xformers is there; takes it out afterwards."""
+    """Puts the stand-in into every module of a tree that asks whether xformers is there; takes it out afterwards.
+
+    It stands where an import would find it, too: a decoder asks whether the tree has what its files import.
+    """
     names: dict[str, Any] = {
         FLAG: True,
         "LowerTriangularMask": LowerTriangularMask,
         "memory_efficient_attention": memory_efficient_attention,
     }
+    package = {name: ModuleType(name) for name in ("xformers", "xformers.ops")}
+    vars(package["xformers.ops"]).update(names)
+    found = {name: sys.modules[name] for name in package if name in sys.modules}
     touched = [module for module in modules.values() if FLAG in vars(module)]
     saved = [dict(vars(module)) for module in touched]
     for module in touched:
         # A module that never names the attention functions only reads the flag.
         used = names if "scaled_dot_product_attention" in vars(module) else {FLAG: True}
         vars(module).update(used)
+    sys.modules.update(package)
     try:
         yield
     finally:
+        for name in package:
+            del sys.modules[name]
+        sys.modules.update(found)
         for module, before in zip(touched, saved, strict=True):
             for name in names:
                 if name in before:

@@ -46,6 +46,7 @@ class Job:
         backend: of ``torch.compile``.
         device: where to run.
         seeds: for each kind of case that samples, those to sample under.
+        surgery: numbers of the operations to perform, after all cases.
     """
 
     root: str
@@ -59,6 +60,7 @@ class Job:
     backend: str = "inductor"
     device: str = "cpu"
     seeds: dict[str, list[int]] = field(default_factory=lambda: {"samples": [7], "draws": [11]})
+    surgery: list[int] = field(default_factory=list)
 
     def save(self) -> Path:
         """Writes the job into its own folder and returns the file."""
@@ -153,6 +155,14 @@ def execute(job: Job, imported: _Imported) -> None:
             except Exception:  # a case that breaks is a finding about the tree, the others still run
                 errors[f"{kind}|{case.name}"] = traceback.format_exc(limit=-4)
             print(json.dumps({"kind": kind, "case": case.name}), flush=True)
+    operated: list[dict[str, Any]] = []
+    if job.surgery:
+        from toto_patcher.equivalence import surgery
+
+        theatre = surgery.Theatre(runner)
+        for number in theatre.perform(job.surgery):
+            print(json.dumps({"kind": "surgery", "case": f"operation {number}"}), flush=True)
+        results["surgery"], operated = theatre.arrays, surgery.facts(theatre)
     facts = {
         "pid": os.getpid(),
         "python": sys.version.split()[0],
@@ -168,6 +178,7 @@ def execute(job: Job, imported: _Imported) -> None:
         "left_to_upstream": runner.watch.left,
         "backend": job.backend,
         "device": job.device,
+        "surgery": operated,
     }
     _write(Path(job.out), results, facts)
 

@@ -130,6 +130,8 @@ class GroupRun:
             if self._settings.profile and self._profiled(child.job):
                 row["profile"] = child.ask("profile")
             row["totals"] = child.ask("counters")
+            if self._decodes.get(child.job):
+                row["checks"] = child.ask("checks")
             self._step(f"looked at {child.job.label}: {child.failure or 'ok'}")
 
     def _ask_each(self, children: Sequence[Child], action: str, **arguments: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,8 @@ class Setup:
 
     Attributes:
         forecaster: upstream's class as the tree defines it, compiled if a mode was asked for.
+        model: its backbone.
+        renewed: makes another forecaster like it, of the same model.
         series: the class of its inputs.
         decodes: the forecaster decodes by itself and never calls the model; then it has a ``compile`` of its own.
         parameters: how many the model has.
@@ -28,6 +31,8 @@ class Setup:
     """
 
     forecaster: Any
+    model: Any
+    renewed: Callable[[], Any]
     series: Any
     decodes: bool
     parameters: int
@@ -66,11 +71,16 @@ def build(tree: Path, shape: Shape, mode: str | None, device: Any, precision: st
         wrapper.compile(mode="reduce-overhead")
     elif mode is not None and not decodes:
         model = torch.compile(model, mode=mode)
-    forecaster = forecaster_class(model)
-    if mode is not None and decodes and wrapper is None:
-        forecaster.compile(mode=mode)
+    backbone_model, called = getattr(model, "_orig_mod", model), model
+
+    def renewed() -> Any:
+        forecaster = forecaster_class(called)
+        return forecaster.compile(mode=mode) if mode is not None and decodes and wrapper is None else forecaster
+
     return Setup(
-        forecaster,
+        renewed(),
+        backbone_model,
+        renewed,
         import_module("toto.data.util.dataset").MaskedTimeseries,
         decodes,
         sum(count for count, _ in weights),

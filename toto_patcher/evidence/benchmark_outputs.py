@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 SEED = 7
+FEW = (16, 16)
+"""Samples, and per batch, where the workload is a mean forecast."""
 
 
 def collect(worker: Worker, draws: int) -> dict[str, Any]:
@@ -28,11 +30,12 @@ def collect(worker: Worker, draws: int) -> dict[str, Any]:
         # A single series is collated to a batch, which makes a tensor of this count; compiled code is guarded on that.
         copies["num_exogenous_variables"] = torch.zeros(1, dtype=torch.long)
         inputs = inputs._replace(**copies)
-    point = worker.setup.forecaster.forecast(inputs, prediction_length=work.horizon).mean[:1]
+    with worker.manner():
+        point = worker.forecaster.forecast(inputs, prediction_length=work.horizon).mean[:1]
     samples = []
     for seed in range(SEED, SEED + draws):
         torch.manual_seed(seed)
-        samples.append(worker.forecast().samples.float().cpu())
+        samples.append(worker.forecast(samples=None if work.samples else FEW).samples.float().cpu())
     return {"point": point.float().cpu(), "samples": samples}
 
 

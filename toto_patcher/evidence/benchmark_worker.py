@@ -11,13 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from toto_patcher.equivalence.models import SHAPES
 from toto_patcher.evidence import benchmark_model
 from toto_patcher.evidence.workloads import WORKLOADS, Workload
+
+CHECK_TURNS = 11
+"""Forecasts with the decoder's checks and without; of each the first does not count."""
 
 
 class Worker:
@@ -59,17 +64,33 @@ class Worker:
         """One whole forecast, device work included; the workload's own where nothing else is asked for."""
         work = self.workload
         count, per_batch = samples or (work.samples, work.per_batch)
-        result = self.forecaster.forecast(
-            self.inputs if inputs is None else inputs,
-            prediction_length=horizon or work.horizon,
-            num_samples=count,
-            samples_per_batch=per_batch,
-        )
+        with self.manner():
+            if work.manner == "new-forecaster":
+                self.forecaster = self.setup.renewed()
+            result = self.forecaster.forecast(
+                self.inputs if inputs is None else inputs,
+                prediction_length=horizon or work.horizon,
+                num_samples=count or None,
+                samples_per_batch=per_batch,
+            )
         self.synchronize()
         return result
 
+    def manner(self) -> AbstractContextManager[Any]:
+        """Around every forecast: what the workload's manner asks for."""
+        if self.workload.manner == "autocast":
+            return self.torch.autocast(self.device.type, self.torch.bfloat16)
+        return nullcontext()
+
+    def prepare(self) -> None:
+        """Before a timed forecast, and not timed."""
+        if self.workload.manner == "weight-changed":
+            with self.torch.no_grad():
+                self.setup.model.unembed.weight.mul_(1.0)
+
     def timed(self, **other: Any) -> float:
         """Milliseconds of one forecast from an idle device to an idle device."""
+        self.prepare()
         self.synchronize()
         start = time.perf_counter()
         self.forecast(**other)
@@ -80,6 +101,9 @@ class Worker:
     def warm_up(self, forecasts: int = 2) -> dict[str, Any]:
         """The first calls, each timed apart; compiling happens here."""
         times = [self.timed() for _ in range(forecasts)]
+        if self.workload.manner == "after-nan":
+            with suppress(ValueError):  # upstream's own, where it validates what it is given
+                self.forecast(inputs=self.inputs._replace(series=self.inputs.series * float("nan")))
         return {"ms": times, "after": self.log.snapshot(), **self.log.details()}
 
     def repeat(self, repetitions: int = 1, untimed: int = 0) -> dict[str, Any]:
@@ -95,7 +119,8 @@ class Worker:
             (f"horizon {length}", {"horizon": length}) for length in work.later_horizons
         ]
         cases.append(("another series", {"inputs": self.other_inputs}))
-        if self.decodes or work.later_samples[1] == work.per_batch:  # another batch is another shape to the others
+        # Another batch is another shape, but to a decoder.
+        if work.samples and (self.decodes or work.later_samples[1] == work.per_batch):
             cases.append((f"{work.later_samples[0]} samples", {"samples": work.later_samples}))
         rows = []
         for what, other in cases:
@@ -139,6 +164,26 @@ class Worker:
         """Totals of this process so far."""
         return {"now": self.log.snapshot(), **self.log.details()}
 
+    def checks(self) -> dict[str, Any]:
+        """What the decoder's checks before each forecast cost.
+
+        Forecasts with and without them take turns; and each half of them is timed by itself, in microseconds.
+        """
+        decoder = self.forecaster._decoding().decoder
+        if decoder is None:  # the workload is left to upstream's path
+            return {}
+        times: dict[bool, list[float]] = {True: [], False: []}
+        for turn in range(CHECK_TURNS):
+            for checked in (True, False):
+                decoder.checked = checked
+                took = self.timed()
+                times[checked] += [took] if turn else []  # the first of each may make buffers
+        decoder.checked = True
+        halves = (decoder.proves, decoder.compares)
+        host, device = (min(_microseconds(half, self.synchronize) for _ in range(5)) for half in halves)
+        with_ms, without_ms = (median(times[checked]) for checked in (True, False))
+        return {"with_ms": with_ms, "without_ms": without_ms, "host_us": host, "device_us": device}
+
     def profile(self) -> dict[str, Any]:
         """Where one warm forecast's time goes."""
         from toto_patcher.evidence.profiling import profile
@@ -180,6 +225,15 @@ class Worker:
         if self.release and self.device.type == "cuda":
             self.torch.cuda.empty_cache()
         return result
+
+
+def _microseconds(work: Callable[[], Any], wait: Callable[[], None], repetitions: int = 20) -> float:
+    wait()
+    start = time.perf_counter()
+    for _ in range(repetitions):
+        work()
+    wait()
+    return (time.perf_counter() - start) / repetitions * 1e6
 
 
 def serve(make: Callable[[dict[str, Any]], Any]) -> None:

@@ -44,6 +44,19 @@ def share_beside_weights(rows: Sequence[Row], row: Row, peak: str) -> float | No
     return mine / theirs if mine and theirs else None
 
 
+def checks(rows: Sequence[Row]) -> list[str]:
+    """What the decoder's checks before each forecast cost, where they were measured."""
+    head = ["tree, mode", "forecast ms", "without checks ms", "cost", "host us", "device us"]
+    body = []
+    for row in rows:
+        found = row.get("checks")
+        if found and found.get("with_ms"):
+            with_ms, without = found["with_ms"], found["without_ms"]
+            times = [f"{with_ms:.3f}", f"{without:.3f}", f"{with_ms / without - 1:.1%}"]
+            body.append([title(row), *times, number_text(found["host_us"]), number_text(found["device_us"])])
+    return table(head, body) if body else []
+
+
 def speed(rows: Sequence[Row]) -> list[str]:
     """Times and ratios, first calls and second starts of one workload."""
     head = [

@@ -10,7 +10,7 @@ from toto_patcher.evidence.benchmark_plan import ABLATION, UPSTREAM
 from toto_patcher.evidence.benchmark_rows import measured
 from toto_patcher.evidence.goal_tables import goal_table, headline_table
 from toto_patcher.evidence.page_parts import Documents, gaps, opening, pictures, rounds
-from toto_patcher.evidence.workloads import WORKLOADS
+from toto_patcher.evidence.workloads import MANNERS, WORKLOADS
 
 
 def machine(document: dict[str, Any]) -> str:
@@ -58,9 +58,10 @@ def _section(name: str, document: dict[str, Any]) -> list[str]:
         lines += [
             f"### {workload}",
             "",
-            f"{shape.context} x {shape.variates} context, horizon {shape.horizon}, {shape.samples} samples in batches "
-            f"of {shape.per_batch}. After the warm-up: horizons {', '.join(map(str, shape.later_horizons))}, another "
-            f"series, {shape.later_samples[0]} samples.",
+            f"{shape.context} x {shape.variates} context, horizon {shape.horizon}, {shape.drawn}"
+            f"{', ' * bool(shape.manner)}{MANNERS.get(shape.manner, '')}. After the warm-up: horizons "
+            f"{', '.join(map(str, shape.later_horizons))}, another series"
+            f"{f', {shape.later_samples[0]} samples' if shape.samples else ''}.",
             "",
         ]
         whole = [row for row in here if not row["tree"].startswith(ABLATION)]
@@ -71,6 +72,7 @@ def _section(name: str, document: dict[str, Any]) -> list[str]:
             *tables.variations(whole),
             *tables.outputs(whole),
             *tables.device(whole),
+            *tables.checks(whole),
             *tables.floors(document, workload),
         ]
         if len(whole) < len(here):

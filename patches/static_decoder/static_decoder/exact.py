@@ -6,26 +6,45 @@ the last patch and one component. To get its samples from its seed, all of that 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .mixture import replace_extreme
 
 
-def draw(backbone: Any, hidden: torch.Tensor, copies: int, loc: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+class Head(NamedTuple):
+    """The modules of a backbone that draw.
+
+    Attributes:
+        patch: L.
+        unembed: from the transformer's output to L vectors of its width.
+        distribution: from these to a distribution.
+    """
+
+    patch: int
+    unembed: Any
+    distribution: Any
+
+    @classmethod
+    def of(cls, backbone: Any) -> Head:
+        """Those of a backbone."""
+        return cls(backbone.patch_embed.patch_size, backbone.unembed, backbone.output_distribution)
+
+
+def draw(head: Head, hidden: torch.Tensor, copies: int, loc: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Samples of the patch after the last token, shape (copies * rows, V, L).
 
     Args:
-        backbone: whose own head and distribution are used.
+        head: the model's own.
         hidden: the transformer's output, (rows, V, tokens, D).
         copies: samples of each row.
         loc: of the patch to come, (rows * copies or rows, V).
         scale: likewise.
     """
-    patch = backbone.patch_embed.patch_size
-    points = backbone.unembed(hidden).unflatten(-1, (patch, -1)).flatten(2, 3)
-    distribution = backbone.output_distribution(points)
+    patch = head.patch
+    points = head.unembed(hidden).unflatten(-1, (patch, -1)).flatten(2, 3)
+    distribution = head.distribution(points)
     weights, components = distribution.mixture_distribution, distribution.component_distribution
     if copies > 1:
         weights = type(weights)(probs=_copied(weights.probs, copies))

@@ -71,6 +71,17 @@ class Programs:
         else:
             program()
 
+    def aside(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Does some work beside what follows, where programs are recorded, else at once; call the result to wait."""
+        if not self._records:
+            work()
+            return lambda: None
+        main, beside = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
+        beside.wait_stream(main)
+        with torch.cuda.stream(beside):
+            work()
+        return lambda: main.wait_stream(beside)
+
     def _record(self, program: Callable[[], None]) -> torch.cuda.CUDAGraph:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
@@ -89,6 +100,11 @@ class Programs:
 @functools.cache
 def _recording_stream(device: int) -> torch.cuda.Stream:
     """One stream for all recordings: libraries keep a workspace for every stream they ever saw."""
+    return torch.cuda.Stream(device)
+
+
+@functools.cache
+def _side_stream(device: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import exact, rotary, steps
+from .copies import Copies
 from .mixture import wide
 from .programs import Programs
 from .rotary import Rotary
@@ -59,13 +61,22 @@ class Session:
 
     Args:
         capacity: steps after the first patch that fit.
+        copies: what was copied from the weights, to be compared with them during each forecast; ``None`` where that is
+            done before.
     """
 
     def __init__(
-        self, backbone: Any, model: steps.Model, shape: Shape, capacity: int, compiler: dict[str, Any] | None
+        self,
+        backbone: Any,
+        model: steps.Model,
+        shape: Shape,
+        capacity: int,
+        compiler: dict[str, Any] | None,
+        copies: Copies | None,
     ) -> None:
         self.capacity = capacity
-        self._backbone, self._model, self._shape = backbone, model, shape
+        self._embedding, self._model, self._shape = backbone.transformer.rotary_emb, model, shape
+        self._own_head, self._copies = exact.Head.of(backbone), copies
         self._width = model.weights.embed[0].shape[0]
         self._programs = Programs(shape.device, shape.compute, self._width // model.heads, compiler)
         batch, variates, patch = shape.batch, shape.variates, model.patch
@@ -77,7 +88,7 @@ class Session:
         self._last, self._length, self._slot = (zeros(1, dtype=torch.int64) for _ in range(3))
         self._mask = zeros((shape.samples * batch, 1, variates, variates), dtype=torch.bool)
         self._out = zeros((capacity + 1, shape.samples, batch, variates, patch), dtype=shape.dtype)
-        self._sound = zeros(2, dtype=torch.bool)
+        self._sound = zeros(3, dtype=torch.bool)
         self._label = zeros((batch, variates, 1, self._width), dtype=shape.compute) if shape.labels else None
         self._future: steps.Future | None = None
         if shape.known:
@@ -95,11 +106,15 @@ class Session:
             for is_time in model.weights.is_time
             if is_time and capacity
         )
-        self._points = -1
+        self._points, self._unclean = -1, False
         self._context: steps.Context | None = None
         self._state: tuple[torch.Tensor, Running] | None = None
 
-    def load(self, request: Request) -> None:
+    def distrust(self) -> None:
+        """Sets all buffers anew before the next forecast: this one was cut short, or left infinities in them."""
+        self._points, self._unclean = -1, True
+
+    def load(self, request: Request, backbone: Any) -> None:
         """Copies a request into the buffers. Contexts that fill no whole patch get hidden points at the left."""
         patch, points = self._model.patch, request.series.shape[-1]
         if points != self._points:
@@ -117,13 +132,14 @@ class Session:
             given = given.unflatten(-1, (-1, patch)).permute(2, 0, 1, 3)
             self._future.values[: given.shape[0], :, -self._shape.known :].copy_(given)
         if self._label is not None:
-            label = self._backbone.build_variate_label_embeds(request.exogenous, self._label)
+            label = backbone.build_variate_label_embeds(request.exogenous, self._label)
             self._label.copy_(torch.nn.functional.normalize(label, p=2, dim=-1))
 
     def _set_points(self, points: int) -> None:
-        for buffer in (self._series, self._valid, self._ids):
+        self._points = -1  # until all is set: a signal may come between
+        for buffer in (self._series, self._valid, self._ids, *chain.from_iterable(self._past if self._unclean else ())):
             buffer.zero_()
-        embedding, compute = self._backbone.transformer.rotary_emb, self._shape.compute
+        embedding, compute = self._embedding, self._shape.compute
         tokens = -(-points // self._model.patch) + self._shape.labels
         self._last.fill_(tokens - 1)
         self._length.fill_(tokens)
@@ -133,10 +149,15 @@ class Session:
         for buffers, table in tables:
             for buffer, values in zip(buffers, table, strict=True):
                 buffer[: len(values)].copy_(values)
-        self._points = points
+        self._points, self._unclean = points, False
 
     def run(self, patches: int, samples: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forecasts what was loaded: the values, and whether no patch is of two groups and all outputs are finite."""
+        """Forecasts what was loaded.
+
+        Returns:
+            The values; and whether no patch is of two groups, all outputs are finite, and what the decoder copied from
+            the weights is still in them.
+        """
         self._programs.prepare(self._needed(patches, samples))
         wanted = 1 if samples is None else samples
         rounds = []
@@ -162,6 +183,8 @@ class Session:
         return programs | ({"step": self._step} if patches > 1 else {})
 
     def _start(self) -> None:
+        self._sound.fill_(True)
+        wait = self._programs.aside(self._compare)
         parts = self._programs.parts
         by_token, mask, whole = parts.groups(self._ids, self._last, self._model.patch, self._shape.labels)
         self._context = steps.encode(
@@ -170,16 +193,20 @@ class Session:
         )  # fmt: skip
         if self.capacity:
             self._mask.unflatten(0, (self._shape.samples, -1)).copy_(mask)
-        self._sound.fill_(True)
         self._sound[0].copy_(whole)
         self._begin()
+        wait()
+
+    def _compare(self) -> None:
+        if self._copies is not None:
+            self._sound[2].copy_(self._copies.same())
 
     def _begin(self) -> None:
         assert self._context is not None
         drawn = None
         if self._shape.exact:
             loc, scale, hidden = self._context.loc, self._context.scale, self._context.hidden
-            drawn = exact.draw(self._backbone, hidden, self._shape.samples, loc, scale)
+            drawn = exact.draw(self._own_head, hidden, self._shape.samples, loc, scale)
             drawn = drawn.unflatten(0, (self._shape.samples, -1))
         draws = None if self._shape.mean else self._shape.samples
         values, running, healthy = steps.begin(
@@ -205,13 +232,13 @@ class Session:
 
     def _keep(self, values: torch.Tensor, running: Running) -> None:
         """Puts what the next step starts from where it will look for it."""
-        if self._state is None:
-            self._state = (values.contiguous(), Running(*(part.contiguous() for part in running)))
+        if self._state is None:  # clones: for one sample, what is kept would be the context's own
+            self._state = (values.clone(), Running(*(part.clone() for part in running)))
         self._state[0].copy_(values)
         for buffer, new in zip(self._state[1], running, strict=True):
             buffer.copy_(new)
 
     def _draw_like_upstream(self, hidden: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         rows = (self._shape.samples * self._shape.batch, self._shape.variates)
-        drawn = exact.draw(self._backbone, hidden.unflatten(0, (*rows, 1)), 1, loc.flatten(0, 1), scale.flatten(0, 1))
+        drawn = exact.draw(self._own_head, hidden.unflatten(0, (*rows, 1)), 1, loc.flatten(0, 1), scale.flatten(0, 1))
         return drawn.unflatten(0, (self._shape.samples, -1))

@@ -226,7 +226,7 @@ def encode(
         whole = layers.added(stream, update).unflatten(0, (batch, variates, -1))
         hidden = whole[:, :, 0 if label is None else 1 : int(last) + 1]
         stream, update = last_rows(stream, update, last, batch * variates)
-    raw = layers.merged(parts.linear(parts.added(stream, update), *model.weights.head))
+    raw = model.weights.head(parts.linear, parts.added(stream, update))
     loc, scale = parts.of_patch(mean, scale, last - (0 if label is None else 1))
     return Context(tuple(kept), raw.unflatten(0, (batch, variates)), loc, scale, running, hidden)
 
@@ -307,7 +307,7 @@ def step(
         stream, update = _finish(parts, stream, attended, layer, model.weights.eps)
     assert update is not None
     hidden = parts.added(stream, update)
-    raw = layers.merged(parts.linear(hidden, *model.weights.head)).unflatten(0, shape)
+    raw = model.weights.head(parts.linear, hidden).unflatten(0, shape)
     now = None if future is None else future._replace(values=future.values.index_select(0, slot + 1).squeeze(0))
     if draw is not None:
         return _with_known(draw(hidden, mean, scale), now), running, raw.isfinite().all()

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .layers import merged
+
 
 class Layer(NamedTuple):
     """The parameters of one transformer layer, D wide, with an MLP of F.
@@ -28,53 +30,53 @@ class Layer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """All parameters of a backbone in the order of use.
+    """All parameters of a backbone in the order of use; none is a copy, but for what ``Head`` folds.
 
     Attributes:
         embed: weight (D, patch) and bias (D,) of the patch embedding.
         layers: one entry per layer.
         is_time: for each layer, whether it attends over time (else over variates).
-        head: weight (patch * 4 * K, D) and bias of the un-embedding and the mixture's four projections in one; per
-            point K values each of df, loc, scale and mixture weight.
+        head: from the transformer's output to the mixture.
         eps: of the norms.
     """
 
     embed: tuple[torch.Tensor, torch.Tensor]
     layers: tuple[Layer, ...]
     is_time: tuple[bool, ...]
-    head: tuple[torch.Tensor, torch.Tensor]
+    head: Head
     eps: float
 
 
 MIXTURE = ("df", "loc_proj", "scale_proj", "mixture_weights")
 
 
-def read(backbone: Any) -> Weights:
-    """The weights of a backbone that ``support.unsupported`` has nothing against."""
+def read(backbone: Any, views: bool) -> Weights:
+    """The weights of a backbone that ``support.unsupported`` has nothing against.
+
+    Args:
+        views: of the parameters, as compiled code takes them. Without it they are the parameters themselves: autocast
+            keeps what it casts of a parameter, but of no view of one.
+    """
     layers = backbone.transformer.layers
     return Weights(
-        embed=_linear(backbone.patch_embed.projection),
-        layers=tuple(map(_layer, layers)),
+        embed=_linear(backbone.patch_embed.projection, views),
+        layers=tuple(_layer(layer, views) for layer in layers),
         is_time=tuple(layer.attention_axis.name == "TIME" for layer in layers),
-        head=folded_head(backbone),
+        head=Head(backbone, views),
         eps=layers[0].norm1.eps,
     )
 
 
-def _linear(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return module.weight.detach(), module.bias.detach()
+def _linear(module: Any, views: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    return (module.weight.detach(), module.bias.detach()) if views else (module.weight, module.bias)
 
 
-def _layer(layer: Any) -> Layer:
+def _layer(layer: Any, views: bool) -> Layer:
     up, down = mlp_linears(layer)
-    return Layer(
-        layer.norm1.scale.detach(),
-        _linear(layer.attention.wQKV),
-        _linear(layer.attention.wO),
-        layer.norm2.scale.detach(),
-        _linear(up),
-        _linear(down),
-    )
+    norm1, norm2 = ((norm.scale.detach() if views else norm.scale) for norm in (layer.norm1, layer.norm2))
+    attention = layer.attention
+    qkv, out, up, down = (_linear(module, views) for module in (attention.wQKV, attention.wO, up, down))
+    return Layer(norm1, qkv, out, norm2, up, down)
 
 
 def mlp_linears(layer: Any) -> tuple[Any, Any]:
@@ -83,19 +85,47 @@ def mlp_linears(layer: Any) -> tuple[Any, Any]:
     return (first.w12, first.w3) if hasattr(first, "w12") else (first, layer.mlp[2])
 
 
-def folded_head(backbone: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Un-embedding and mixture projections as one linear map.
+class Head:
+    """Un-embedding and mixture projections: (rows, D) -> (rows, L * 4 * K); per point K values each of df, loc, scale
+    and mixture weight.
 
-    Nothing stands between the two linear maps, so their product does the same work with an eighth of the weights. It is
-    computed in float64 and rounded once.
+    Nothing stands between the two linear maps, so their product does the same work with an eighth of the weights. To
+    fold them takes as long as some forecasts.
+
+    Attributes:
+        folded: weight (L * 4 * K, D) and bias of the product, or ``None``.
+        apart: whether to use the two maps although the product is there.
     """
-    heads = [getattr(backbone.output_distribution, name) for name in MIXTURE]
-    inner, inner_bias = _linear(backbone.unembed)
-    outer = torch.cat([head.weight.detach() for head in heads]).double()
-    outer_bias = torch.cat([head.bias.detach() for head in heads]).double()
-    width = outer.shape[1]
-    weights, biases = [], []
-    for part, part_bias in zip(inner.split(width), inner_bias.split(width), strict=True):  # one per point of a patch
-        weights.append((outer @ part.double()).to(inner.dtype))
-        biases.append((outer @ part_bias.double() + outer_bias).to(inner.dtype))
-    return torch.cat(weights), torch.cat(biases)
+
+    def __init__(self, backbone: Any, views: bool) -> None:
+        self._inner = _linear(backbone.unembed, views)
+        self._outer = [_linear(getattr(backbone.output_distribution, name), views) for name in MIXTURE]
+        self.folded: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.apart = False
+
+    @property
+    def sources(self) -> list[torch.Tensor]:
+        """What the product is computed from."""
+        return [*self._inner, *(part for linear in self._outer for part in linear)]
+
+    def __call__(self, linear: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """The head's outputs, with ``linear`` of ``steps.Parts``."""
+        if self.folded is not None and not self.apart:
+            return merged(linear(hidden, *self.folded))
+        points = merged(linear(hidden, *self._inner)).unflatten(-1, (-1, hidden.shape[-1])).flatten(0, 1)
+        raw = torch.cat([merged(linear(points, *outer)) for outer in self._outer], -1)
+        return raw.unflatten(0, (hidden.shape[0], -1)).flatten(1)
+
+    def fold(self) -> None:
+        """Computes the product in float64 and rounds it once; again at the same address."""
+        inner, inner_bias = self._inner
+        outer = torch.cat([weight for weight, _ in self._outer]).double()
+        outer_bias = torch.cat([bias for _, bias in self._outer]).double()
+        parts = inner.unflatten(0, (-1, outer.shape[1])), inner_bias.unflatten(0, (-1, outer.shape[1]))
+        if self.folded is None:
+            rows = len(parts[0]) * len(outer)
+            self.folded = inner.new_empty(rows, inner.shape[1]), inner.new_empty(rows)
+        weights, biases = (whole.unflatten(0, (-1, len(outer))) for whole in self.folded)
+        for weight, bias, part, part_bias in zip(weights, biases, *parts, strict=True):  # one per point of a patch
+            weight.copy_(outer @ part.double())
+            bias.copy_(outer @ part_bias.double() + outer_bias)
