@@ -31,7 +31,7 @@ finally:
 HEAVY = {"torch", "numpy", "pandas", "gluonts", "git", "rich", "ssl", "asyncio"}
 """What no everyday command needs, and what takes longer to import than its own work."""
 BUDGET = 8
-"""Times the calls of ``import libcst, click``, which builds classes more than it calls: in time a plan takes as long."""
+"""Times the calls of ``import libcst, click``, which builds classes more than it calls: a plan takes half its time."""
 
 
 def work(folder: Path, *arguments: str | Path) -> dict[str, Any]:
