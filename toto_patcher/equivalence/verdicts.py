@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toto_patcher.equivalence import drawn, origins, scoring, surgery_verdict
+from toto_patcher.equivalence import drawn, origins, scoring
 from toto_patcher.equivalence.cases import BY_NAME, Case
 from toto_patcher.equivalence.children import Outcome
 from toto_patcher.equivalence.origins import COUNT, Outcomes
 from toto_patcher.equivalence.report import Check
 from toto_patcher.equivalence.scoring import Score
+from toto_patcher.equivalence.surgery import verdict as surgery
 
 ORIGINAL, PATCHED, COMPILED = "original", "patched", "compiled"
 
@@ -80,7 +81,7 @@ def judge(
         checks += [_crashed(role, shape, outcomes[role]) for role in broken]
         if PATCHED in outcomes and PATCHED not in broken:
             checks += _eager(shape, outcomes[ORIGINAL], outcomes[PATCHED])
-            checks += filter(None, [surgery_verdict.check(shape, outcomes[ORIGINAL], outcomes[PATCHED])])
+            checks += filter(None, [surgery.check(shape, outcomes[ORIGINAL], outcomes[PATCHED])])
         if COMPILED in outcomes and COMPILED not in broken:
             checks += _compiled(shape, outcomes[ORIGINAL], outcomes[COMPILED], counted, unpatched.get(shape, {}), same)
     return sorted(checks, key=lambda check: check.step), _facts(by_shape)

@@ -157,12 +157,12 @@ def execute(job: Job, imported: _Imported) -> None:
             print(json.dumps({"kind": kind, "case": case.name}), flush=True)
     operated: list[dict[str, Any]] = []
     if job.surgery:
-        from toto_patcher.equivalence import surgery
+        from toto_patcher.equivalence.surgery import operations
 
-        theatre = surgery.Theatre(runner)
+        theatre = operations.Theatre(runner)
         for number in theatre.perform(job.surgery):
             print(json.dumps({"kind": "surgery", "case": f"operation {number}"}), flush=True)
-        results["surgery"], operated = theatre.arrays, surgery.facts(theatre)
+        results["surgery"], operated = theatre.arrays, operations.facts(theatre)
     facts = {
         "pid": os.getpid(),
         "python": sys.version.split()[0],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,8 +20,16 @@ from toto_patcher.equivalence import inputs
 from toto_patcher.equivalence.case import Case, Length, Turn
 from toto_patcher.equivalence.decoders import LEFT, seed_exact
 from toto_patcher.equivalence.runs import Arrays, Runner, demand_determinism
-from toto_patcher.equivalence.surgery_changes import CHANGES, Patient
+from toto_patcher.equivalence.surgery import calls, code, modules, values
+from toto_patcher.equivalence.surgery.patient import CHANGES, Patient
 
+KINDS = [
+    name
+    for module in (values, code, modules, calls)
+    for name, change in CHANGES.items()
+    if change.__module__ == module.__name__
+]
+"""Of change, in the order that an operation's number picks from."""
 CASE = Case("surgery", "point", 2, 3, Length(4, 5), gaps=True, groups=True)
 USUAL = Turn(Length(2, 3))
 OTHERS = (
@@ -61,33 +68,6 @@ class Record:
     dtype: str = ""
     left: str = ""
     usual: bool = False
-
-
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """What a signal's handler raises in the middle of a forecast."""
-
-
-def interrupted(patient: Patient, part: float) -> None:
-    """Makes a forecast and ends it after so much of its calls of the tree's own code."""
-    inside, calls, limit = str(patient.tree.root), 0, 0
-
-    def count(frame: Any, event: str, _: Any) -> None:
-        nonlocal calls
-        if event == "call" and frame.f_code.co_filename.startswith(inside):
-            calls += 1
-            if limit and calls >= limit:
-                sys.setprofile(None)
-                raise Interrupted
-
-    for share in (0.0, part):
-        limit, calls = int(share * calls), 0
-        sys.setprofile(count)
-        try:
-            patient.forecast(longer=True)
-        except Interrupted:
-            pass
-        finally:
-            sys.setprofile(None)
 
 
 class _Reasons(logging.Handler):
@@ -219,9 +199,8 @@ def _failed(record: Record, error: Exception) -> Record:
 
 def kinds(number: int) -> list[str]:
     """The kinds of change of an operation: each comes round as the first one, others follow by chance."""
-    names = list(CHANGES)
     chance = random.Random(f"kinds of {number}")
-    return [names[number % len(names)], *(chance.choice(names) for _ in range(chance.choice((0, 1, 1, 2))))]
+    return [KINDS[number % len(KINDS)], *(chance.choice(KINDS) for _ in range(chance.choice((0, 1, 1, 2))))]
 
 
 def facts(theatre: Theatre) -> list[dict[str, Any]]:
