@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import nn
+from torch.ao.quantization import quantize_dynamic
 from torch.nn.utils import parametrizations
 
 CHANGES: dict[str, tuple[Callable[[Patient], None], bool]] = {}
@@ -170,9 +171,9 @@ def state_loaded(patient: Patient) -> None:
 
 
 @change(decoded=True)
-def double(patient: Patient) -> None:
-    patient.model.double()
-    patient.series = patient.series._replace(series=patient.series.series.double())
+def narrower(patient: Patient) -> None:
+    patient.model.float()
+    patient.series = patient.series._replace(series=patient.series.series.float())
 
 
 @change(decoded=True)
@@ -425,7 +426,7 @@ MODULES: dict[str, Callable[[Patient], Any]] = {
     "mlp with one more": lambda patient: patient.layers[1].mlp.append(nn.Linear(64, 64).eval()),
     "mlp with one less": _put(f"{LAYER}.mlp", lambda mlp: nn.Sequential(*list(mlp)[:3])),
     "linear without bias": lambda patient: setattr(patient.layers[1].attention.wO, "bias", None),
-    "quantised": lambda patient: torch.ao.quantization.quantize_dynamic(patient.model, {nn.Linear}, inplace=True),
+    "quantised": lambda patient: (narrower(patient), quantize_dynamic(patient.model, {nn.Linear}, inplace=True)),
     "another scaler": lambda patient: setattr(
         patient.model, "scaler", patient.tree.module("model.scaler").StdMeanScaler()
     ),
@@ -461,29 +462,48 @@ class NoDecoder:
 
 
 def answers(tree: Any) -> Any:
-    """For every change, before the first forecast and after it: means or errors, upstream's own, and what was told."""
+    """For every change, before the first forecast and after it: means or errors, upstream's own, and what was told.
+
+    All is in float64, so that no rounding is taken for a change. Changed values are read through views, too, as
+    compiled code reads them; nothing is compiled.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        return _answers(tree)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _answers(tree: Any) -> Any:
     found: dict[str, Any] = {}
     for name, (write, decoded) in CHANGES.items():
-        for when in ("after",) if ":" in name and decoded else ("before", "after"):
+        of_values = ":" in name and decoded
+        for when in ("after", "after, by views") if of_values else ("before", "after"):
             torch.manual_seed(0)
             model = tree.model(num_layers=2, spacewise_every_n_layers=2)
             _each([p for p in model.parameters() if p.ndim == 2], lambda p: p.mul_(2.0))  # so that all of it matters
             forecaster = tree.module("inference.forecaster").TotoForecaster(model.model)
             with contextlib.ExitStack() as undo:
-                patient = Patient(tree, forecaster, undo, tree.series(40, 2))
-                if when == "after":
+                series = tree.series(40, 2)
+                patient = Patient(tree, forecaster, undo, series._replace(series=series.series.double()))
+                if when == "after, by views":
+                    patient.put(torch, "compile", lambda function, **_: function)
+                    forecaster.compile(mode=None, backend="eager")
+                if when != "before":
                     _values(patient)
                 write(patient)
                 values, told = _values(patient), sorted(forecaster._decoding()._told)
                 vars(forecaster)["_kept_decoding"] = NoDecoder()
                 found[f"{name}, {when}"] = {
-                    "values": values, "upstream": _values(patient), "told": told, "decoded": decoded
+                    "values": values, "upstream": _values(patient), "told": told, "decoded": decoded,
+                    "rounded": patient.series.series.dtype == torch.float32,
                 }  # fmt: skip
     return found
 
 
 def _values(patient: Patient) -> Any:
+    """Of a horizon for which the head is folded."""
     try:
-        return patient.forecaster.forecast(patient.series, 20).mean.flatten().tolist()
+        return patient.forecaster.forecast(patient.series, 64).mean.flatten().tolist()
     except Exception as error:
         return f"{type(error).__name__}: {error}"

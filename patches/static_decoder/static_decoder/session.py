@@ -172,6 +172,7 @@ class Session:
             rounds.append(drawn.clone())  # the buffer is written again
         # (patches, S, B, V, L) -> (B, V, patches * L, S)
         values = torch.cat(rounds, 1) if len(rounds) > 1 else rounds[0]
+        rounds.clear()  # and their memory
         values = values.permute(2, 3, 0, 4, 1).flatten(2, 3)
         return (values.squeeze(-1) if samples is None else values), self._sound
 
