@@ -1,1 +1,1 @@
-"""The check `surgery`: a model, its classes or torch change between forecasts; each time upstream's answer is wanted."""
+"""The check `surgery`: a model, its classes or torch change between forecasts; upstream answers, or its path."""
