@@ -38,14 +38,15 @@ class Names(Text):
 
 
 class NamedOption(click.Option):
-    """An option of the type ``Names``, whose help ends with them."""
+    """An option whose help ends with the names that it takes, where they are too many for its own line."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """As every option has it, with the names."""
         record = super().get_help_record(ctx)
-        if record is None or not isinstance(self.type, Names):
-            return record
-        return record[0], f"{record[1]}  [one of: {', '.join(self.type.known())}]"
+        names = self.type.choices if isinstance(self.type, click.Choice) else ()
+        if isinstance(self.type, Names):
+            names = tuple(self.type.known())
+        return record if record is None or not names else (record[0], f"{record[1]}  [one of: {', '.join(names)}]")
 
 
 class SentencesGroup(click.Group):

@@ -29,6 +29,8 @@ def _options(command: F) -> F:
         click.option(
             "--workload",
             type=click.Choice(WORKLOADS),
+            cls=choices.NamedOption,
+            metavar="W",
             help="Repeatable.  [default: all but smoke; on a GPU no mean-*]",
             **many,
         ),

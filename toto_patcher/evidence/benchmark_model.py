@@ -75,7 +75,9 @@ def build(tree: Path, shape: Shape, mode: str | None, device: Any, precision: st
 
     def renewed() -> Any:
         forecaster = forecaster_class(called)
-        return forecaster.compile(mode=mode) if mode is not None and decodes and wrapper is None else forecaster
+        if mode is not None and decodes and wrapper is None:
+            forecaster.compile(mode=mode)
+        return forecaster
 
     return Setup(
         renewed(),

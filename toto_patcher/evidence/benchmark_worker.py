@@ -169,8 +169,9 @@ class Worker:
 
         Forecasts with and without them take turns; and each half of them is timed by itself, in microseconds.
         """
-        decoder = self.forecaster._decoding().decoder
-        if decoder is None:  # the workload is left to upstream's path
+        decoding = getattr(self.forecaster, "_decoding", None)
+        decoder = decoding().decoder if decoding is not None else None
+        if decoder is None:  # another tree's own way to compile, or the workload is left to upstream's path
             return {}
         times: dict[bool, list[float]] = {True: [], False: []}
         for turn in range(CHECK_TURNS):
