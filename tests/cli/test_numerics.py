@@ -48,8 +48,8 @@ def test_a_patch_with_a_fault_is_5_and_names_the_failing_check(toto: Path, toto_
     patched = snapshot(toto)
     done = toto_patch(*QUICK, "--root", toto, env=faulty)
     assert done.returncode == 5, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if "cached-keys/tiny/float32" in line]
-    assert line.endswith("FAIL")
+    told = [line for line in done.stdout.splitlines() if "cached-keys/tiny/float32" in line]
+    assert told[0].endswith("FAIL") and "report" in told[-1]  # the table, and what to do next
     assert "its outputs differ from the original's" in done.stdout and "toto-patch revert" in done.stdout
     assert snapshot(toto) == patched
     assert toto_patch("revert", "--root", toto, env=faulty).returncode == 0
