@@ -19,6 +19,8 @@ DISPATCH = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getatt
 """What a call of a module goes through, besides the names that its code spells out."""
 CONSTANT = (bool, int, str, type(None))
 """What a class may say of itself: no module, weight or method is hidden behind it."""
+GIVEN = ("__name__", "__file__", "__package__", "__spec__", "__doc__", "__builtins__")
+"""What Python itself puts into a module."""
 TOPS = {"model", "data", "inference"}
 """Packages at the top of a tree whose imports are absolute."""
 
@@ -181,7 +183,7 @@ class Origin:
                 self._global(attribute, self._file(home), frozenset())
             else:
                 self._external(home, attribute, value, names)
-        elif name not in file.names:
+        elif name not in file.names and name not in GIVEN:
             raise ReplacedError(f"{file.name}.{name} was added")
 
     def _external(self, home: str, attribute: str | None, value: Any, names: frozenset[str]) -> None:
