@@ -7,6 +7,7 @@ columns that change places do not, for sums are shorter than rows and begin at o
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -52,7 +53,11 @@ class Copies:
 
 
 def sums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The bits of all tensors, added up: int64, shape (sums,)."""
+    """The bits of all tensors, added up: whole numbers, shape (sums,)."""
+    if tensors[0].is_cuda and importlib.util.find_spec("triton") is not None:
+        from .digests import digests
+
+        return digests(tensors)
     return torch.cat([_sums(tensor.detach()) for tensor in tensors])
 
 

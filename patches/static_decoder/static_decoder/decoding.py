@@ -122,7 +122,8 @@ class Decoding:
     def _decode_by(self, backbone: Any, compiler: Compiler, defined: type, generator: Generator, call: Call) -> Answer:
         place = SHARED.place(backbone, compiler)
         self._place, self._backbone = place, weakref.ref(backbone)
-        with place.lock:
+        # What a decoder keeps must be of no graph, and not bound to the caller's mode.
+        with place.lock, torch.inference_mode(False), torch.no_grad():
             for _ in range(3):
                 if place.decoder is None:
                     classes = SHARED.classes(defined)

@@ -116,6 +116,7 @@ class Head:
         raw = torch.cat([merged(linear(points, *outer)) for outer in self._outer], -1)
         return raw.unflatten(0, (hidden.shape[0], -1)).flatten(1)
 
+    @torch.no_grad()
     def fold(self) -> None:
         """Computes the product in float64 and rounds it once; again at the same address."""
         inner, inner_bias = self._inner

@@ -2,9 +2,9 @@
 
     TRITON_INTERPRET=1 python -m tests.equivalence.kernels.compare FOLDER=KERNEL[,KERNEL ...] ...
 
-Each folder holds a copy of the package ``static_decoder``; kernels are ``linear``, ``context`` and ``step``. The last
-line on stdout is JSON: folder -> case -> the kernel's error over that of the plain code in float32, both against
-float64; far above 1 is wrong, and ``null`` is no number.
+Each folder holds a copy of the package ``static_decoder``; kernels are ``linear``, ``context``, ``step`` and
+``digest``. The last line on stdout is JSON: folder -> case -> the kernel's error over that of the plain code in
+float32, both against float64; far above 1 is wrong, and ``null`` is no number.
 """
 
 from __future__ import annotations
@@ -100,6 +100,33 @@ def _step(package: Package) -> Iterator[tuple[str, float]]:
         yield f"step {samples} of {length} at {slot} in {parts}", _ratio(found, plain, exact)
 
 
+def _digests(package: Package) -> Iterator[tuple[str, float]]:
+    """A digest has no error to speak of: it tells a change, or it does not."""
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}
+    for dtype, count in product((torch.float64, torch.float32, torch.bfloat16), (1, 3, 8192, 20001)):
+        tensors = [torch.randn(count).to(dtype), torch.randn(7).to(dtype)]
+        known = package.digests.digests(tensors)
+        where = f"of {count} {dtype}".replace("torch.", "")
+        yield (
+            f"digest {where}, the same",
+            _told(torch.equal(known, package.digests.digests([*map(torch.clone, tensors)]))),
+        )
+        for what, at in (("first", 0), ("last", -1)):
+            other = tensors[0].clone()
+            other.view(bits[other.element_size()])[at] ^= 1
+            changed = package.digests.digests([other, tensors[1]])
+            yield f"digest {where}, {what} changed", _told(not torch.equal(known, changed))
+        if count > 1:
+            other = tensors[0].clone()
+            other[[0, 2]] = other[[2, 0]]
+            changed = package.digests.digests([other, tensors[1]])
+            yield f"digest {where}, two change places", _told(not torch.equal(known, changed))
+
+
+def _told(right: bool) -> float:
+    return 0.0 if right else math.inf
+
+
 class Package:
     """One copy of ``static_decoder``."""
 
@@ -107,14 +134,14 @@ class Package:
         for name in [name for name in sys.modules if name.split(".")[0] == "static_decoder"]:
             del sys.modules[name]
         sys.path.insert(0, folder)
-        names = ("kernels", "layers", "products", "rotary")
-        self.kernels, self.layers, self.products, self.rotary = (
+        names = ("digests", "kernels", "layers", "products", "rotary")
+        self.digests, self.kernels, self.layers, self.products, self.rotary = (
             importlib.import_module(f"static_decoder.{name}") for name in names
         )
         sys.path.remove(folder)
 
 
-KERNELS = {"linear": _products, "context": _context, "step": _step}
+KERNELS = {"linear": _products, "context": _context, "step": _step, "digest": _digests}
 
 
 def main(asked: list[str]) -> None:

@@ -18,6 +18,17 @@ TURNED = "tl.where(feature % 2 == 0, -1.0, 1.0)"
 HIDDEN = "tl.where((other < length)[None, :], scores, float('-inf'))"
 
 KERNEL_FAULTS = (
+    _in(
+        "digests", "_kernel", "places-not-told-apart", "(2 * place + 1)", "1", "digest of 3 float32, two change places"
+    ),
+    _in(
+        "digests",
+        "_kernel",
+        "last-word-left-out",
+        "place < count",
+        "place < count - 1",
+        "digest of 3 float32, last changed",
+    ),
     _in("products", "_kernel", "rows-taken-for-whole", LEFT, LEFT.replace("stride", "DIM"), "linear 6x64x192 apart"),
     _in("products", "linear", "bias-taken-for-whole", "bias.contiguous()", "bias", "linear 6x64x192"),
     _in("products", "_kernel", "bias-in-every-part", "part == 0", "part >= 0", "linear 6x192x64"),

@@ -50,7 +50,7 @@ def ratios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     """Of the kernels as they are, under the empty name, and of each faulty copy: case -> error."""
     source, right = REPOSITORY / "patches" / PACKAGE / PACKAGE, tmp_path_factory.mktemp("right")
     shutil.copytree(source, right / PACKAGE)
-    folders, asked = {"": right}, [f"{right}=linear,context,step"]
+    folders, asked = {"": right}, [f"{right}=linear,context,step,digest"]
     for fault in KERNEL_FAULTS:
         folders[fault.name] = folder = tmp_path_factory.mktemp(fault.name)
         file = shutil.copytree(source, folder / PACKAGE) / fault.file
