@@ -31,7 +31,7 @@ from toto_patcher.patching import plan as planning
 from toto_patcher.patching.change import fingerprint
 from toto_patcher.patching.files.safe_files import Tree
 
-NUMBER = int(os.environ.get("TOTO_PATCH_FUZZ", "300"))
+NUMBER = int(os.environ.get("TOTO_PATCH_FUZZ", "150"))
 SHARDS = 6
 Files = dict[str, tuple[str, int, bytes]]
 READERS = ("status", "verify-only", "diff")
@@ -244,8 +244,12 @@ def told(result: r.Result | r.ErrorResult) -> str:
     return stream.getvalue()
 
 
-def broken(ground: Ground, before: Files, after: Files) -> list[str]:
-    """What changed though nobody may change it."""
+def broken(ground: Ground, before: Files, after: Files, brought: set[bytes]) -> list[str]:
+    """What changed though nobody may change it.
+
+    Bytes that lay in the package under a temporary's name came from who made the tree, as the sources did: an original
+    that may be put in place, patched and given back. What a command makes of it is added to ``brought``.
+    """
     faults = []
     interrupted = any(f"checkout/{OURS}/{phase}.json" in before for phase in PHASES)
     for name in sorted({*before, *after}):
@@ -261,12 +265,11 @@ def broken(ground: Ground, before: Files, after: Files) -> list[str]:
             continue  # a journal may name folders that are removed if they are empty
         if inside.startswith("toto/") and name.endswith(".py"):
             data = now[2] if now else None
-            folder = name.rpartition("/")[0]
-            # What lies in the package under a temporary's name was put there by who made the tree, as the source was.
-            brought = {was[2] for path, was in before.items() if TEMPORARY.search(path) and path.startswith(folder)}
             if was and EDIT in was[2]:
                 if data is None or EDIT not in data:
                     faults.append(f"{name}: an edit was lost")
+            elif data is not None and was and was[2] in brought - ground.known(name):
+                brought.add(data)
             elif data not in ground.known(name) | brought:
                 faults.append(f"{name}: bytes that are neither the original's nor a patch's")
             elif now and (now[0] != "-" or now[1] & ~0o777 or (was and was[1] != now[1])):
@@ -319,7 +322,7 @@ def attempt(ground: Ground, seed: int) -> list[str]:
         finally:
             signal.alarm(0)
         after = look(ground.folder)
-        faults += [f"{command}: {fault}" for fault in broken(ground, before, after)]
+        faults += [f"{command}: {fault}" for fault in broken(ground, before, after, brought)]
         if command in READERS and before != after:
             faults.append(f"{command} wrote")
         text = told(answer)

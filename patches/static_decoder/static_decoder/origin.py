@@ -21,6 +21,9 @@ CONSTANT = (bool, int, str, type(None))
 """What a class may say of itself: no module, weight or method is hidden behind it."""
 GIVEN = ("__name__", "__file__", "__package__", "__spec__", "__doc__", "__builtins__")
 """What Python itself puts into a module."""
+SHARED_BASES = (torch.nn.Module, torch.distributions.Distribution)
+COMPILERS = {"__init__", "__setstate__", "___needs_generation_tag_patch", "_validate_args"}
+"""What torch.compile writes into these: how modules are made, and whether distributions check their arguments."""
 TOPS = {"model", "data", "inference"}
 """Packages at the top of a tree whose imports are absolute."""
 
@@ -96,12 +99,16 @@ class Origin:
                     raise ReplacedError(f"{cls.__name__}.{name} was added")
                 if written is None and is_foreign(value, package):
                     raise ReplacedError(f"{cls.__name__}.{name} was replaced")
-        self._known = [dict(space) for space in self._spaces], self._read()
+        self._known = [dict(space) for space in self._spaces], self._shared(), self._read()
 
     def holds(self) -> bool:
         """Whether nothing was put in the place of anything since."""
-        spaces, read = self._known
-        return self._spaces == spaces and self._read() == read
+        spaces, shared, read = self._known
+        return self._spaces == spaces and self._shared() == shared and self._read() == read
+
+    def _shared(self) -> list[dict[str, Any]]:
+        """What stands in torch's own base classes, but for what its compiler writes into them at its first use."""
+        return [{name: value for name, value in vars(cls).items() if name not in COMPILERS} for cls in SHARED_BASES]
 
     def _read(self) -> list[Any]:
         functions = self._functions
@@ -148,7 +155,8 @@ class Origin:
                 self._class(base)
             elif base not in self._seen:
                 self._seen.add(base)
-                self._spaces.append(vars(base))
+                if base not in SHARED_BASES:
+                    self._spaces.append(vars(base))
                 self._classes.append((base, None))
 
     def _function(self, value: Any, code: types.CodeType, file: File, name: str) -> None:
