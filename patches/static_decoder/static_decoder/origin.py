@@ -73,7 +73,7 @@ class Origin:
                 self._class(found)
                 return found
             home = file.imports.get(name)
-            targets = [home[0]] if home else [module for module, _ in file.imports.values()]
+            targets = [home[0]] if home else [*file.stars, *(module for module, _ in file.imports.values())]
             waiting = [self._file(target) for target in targets if self._own(target)] + ([] if home else waiting)
         return None
 
@@ -191,6 +191,14 @@ class Origin:
                 self._global(attribute, self._file(home), frozenset())
             else:
                 self._external(home, attribute, value, names)
+        elif star := next((star for star in file.stars if _at(star, name) is value), None):
+            if (file.name, name) in self._seen:  # two files may hand names to each other
+                return
+            self._seen.add((file.name, name))
+            if self._own(star):
+                self._global(name, self._file(star), frozenset())
+            else:
+                self._external(star, name, value, names)
         elif name not in file.names and name not in GIVEN:
             raise ReplacedError(f"{file.name}.{name} was added")
 

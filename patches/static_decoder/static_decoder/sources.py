@@ -14,6 +14,8 @@ NEUTRAL = ("torch.utils._contextlib", "torch._dynamo.")
 WRAPPERS = ("torch", "contextlib", "functools", "typing_extensions")
 """Packages whose decorators other packages put around their functions."""
 
+STAR = "*"
+
 
 class File:
     """What the file of an imported module defines and imports: told from its code, not from what is there now.
@@ -22,6 +24,7 @@ class File:
         codes: of the functions and classes at its top.
         names: all names that it binds or reads at its top.
         imports: what each imported name stands for: a module and an attribute of it, or ``None`` for the module.
+        stars: modules from which it imports everything.
     """
 
     _known: dict[str, tuple[Any, File]] = {}  # noqa: RUF012 - one for the process
@@ -41,7 +44,9 @@ class File:
         code = loader.get_code(self.name) if hasattr(loader, "get_code") else None
         self.codes = {} if code is None else self.inside(code)
         self.names = frozenset(() if code is None else code.co_names)
-        self.imports = {} if code is None else dict(_imports(code, module))
+        found = [] if code is None else list(_imports(code, module))
+        self.imports = {name: home for name, home in found if name != STAR}
+        self.stars = [home for name, (home, _) in found if name == STAR]
 
     @staticmethod
     def inside(code: types.CodeType) -> dict[str, types.CodeType]:
@@ -57,7 +62,9 @@ def _imports(code: types.CodeType, module: types.ModuleType) -> Iterator[tuple[s
             level, wanted = steps[index - 2].argval, steps[index - 1].argval
             package = str(vars(module).get("__package__") or "")
             home = importlib.util.resolve_name("." * level + step.argval, package) if level else step.argval
-            if not wanted:  # "import a.b" binds a; with "as" it binds what the last part is
+            if wanted == (STAR,):
+                yield STAR, (home, None)
+            elif not wanted:  # "import a.b" binds a; with "as" it binds what the last part is
                 stored = next(later.argval for later in steps[index + 1 :] if later.opname.startswith("STORE_"))
                 yield stored, (stored if stored == home.partition(".")[0] else home, None)
         elif step.opname == "IMPORT_FROM" and wanted:
