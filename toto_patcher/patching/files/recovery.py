@@ -15,7 +15,7 @@ from toto_patcher.patching.files.layout import BACKUPS, FOLDER, PHASES, SET_ASID
 from toto_patcher.patching.files.safe_files import Tree
 
 if TYPE_CHECKING:
-    from toto_patcher.patching.state import Entry, Journal
+    from toto_patcher.patching.state import Entry, Journal, State
 
 _HALF_BACKUP = re.compile(r"[0-9a-f]{64}\.tmp")
 
@@ -128,6 +128,7 @@ def settle(tree: Tree) -> Recovery | None:
     if phase == journal.DONE:
         return Recovery("forward", moves.files, kept=clear(tree, phase, moves, forward=True))
     if phase == journal.MOVE:
+        refuse_all(_contradictions(tree, moves))
         _put_displaced_edits_back(tree, moves)
         own = [entry for entry in moves.entries if not _is_foreign(tree, entry)]
         sources = [entry for entry in own if entry.path != str(STATE)]
@@ -143,6 +144,33 @@ def settle(tree: Tree) -> Recovery | None:
         if not can_undo:
             refuse_all([_stuck(entry) for entry in own if not _is_ready(tree, entry, forward=False)])
     return go_back(tree, phase, moves)
+
+
+def _contradictions(tree: Tree, moves: Journal) -> list[RefusedError]:
+    """Where a journal names another end for a file than the record that it carries: no run wrote both."""
+    entry = next((entry for entry in moves.entries if entry.path == str(STATE)), None)
+    new, old = (None, None) if entry is None else (_state(tree, entry, entry.after), _state(tree, entry, entry.before))
+    found: list[RefusedError] = []
+    for move in moves.entries if new is not None else ():
+        assert new is not None
+        then, now = new.file(move.path), old.file(move.path) if old is not None else None
+        wanted = then.patched if then is not None else now.pristine if now is not None else move.after
+        if move.after != wanted:
+            message = "the journal of an interrupted run names another end for it than the record does"
+            hint = f"this record is not of one run: delete {journal.MOVE} and run `toto-patch status`"
+            found.append(BackupError(message, path=move.path, hint=hint))
+    return found
+
+
+def _state(tree: Tree, entry: Entry, digest: str | None) -> State | None:
+    """The record with that fingerprint, from where a transaction keeps it; ``None`` where it is not, or is damaged."""
+    from toto_patcher.patching.state import State, from_bytes
+
+    for name in (STATE, *journal.temporaries(entry)):
+        if digest is not None and journal.look(tree, name) == digest:
+            with suppress(BackupError):
+                return from_bytes(State, tree.read(name) or b"", name, hint="")
+    return None
 
 
 def _stuck(entry: Entry) -> RefusedError:
