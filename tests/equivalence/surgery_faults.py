@@ -44,8 +44,8 @@ SURGERY_FAULTS = {
             "settings-not-compared", "Proof", "holds", "self._attributes == self._attributes_then", "True", _PROOF,
         ),
         _in(
-            "code-not-compared", "Origin", "holds", "self._spaces == spaces and self._read() == read", "True",
-            "origin.py",
+            "code-not-compared", "Origin", "holds",
+            "self._spaces == spaces and self._shared() == shared and self._read() == read", "True", "origin.py",
         ),
         _in("versions-alone-compared", "Copies", "same", "(sums(self._sources) == self._sums).all()",
             "torch.tensor(True)", _COPIES),
