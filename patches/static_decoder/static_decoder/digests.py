@@ -15,17 +15,18 @@ BLOCK = 8192
 @triton.jit
 def _kernel(words, count, out, BLOCK: tl.constexpr):
     block = tl.program_id(0)
-    place = block * BLOCK + tl.arange(0, BLOCK)
-    bits = tl.load(words + place, mask=place < count, other=0).to(tl.int32)
-    # Odd factors: a change of one word always changes the sum, also modulo 2^32; and words that change places do.
-    tl.store(out + block, tl.sum(bits * (2 * place + 1), 0))
+    inside = tl.arange(0, BLOCK)
+    place = block * BLOCK + inside
+    bits = tl.load(words + place, mask=place < count, other=0).to(tl.int64)
+    # Below 2^59, so nothing overflows; a change of one word always changes the sum, and words that change places do.
+    tl.store(out + block, tl.sum(bits * (2 * inside + 1), 0))
 
 
 def digests(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The digest of each block of each tensor: int32, shape (blocks,)."""
+    """The digest of each block of each tensor: int64, shape (blocks,)."""
     words = [_words(tensor.detach()) for tensor in tensors]
     blocks = [triton.cdiv(flat.numel(), BLOCK) for flat in words]
-    out = words[0].new_empty(sum(blocks), dtype=torch.int32)
+    out = words[0].new_empty(sum(blocks), dtype=torch.int64)
     for flat, part in zip(words, out.split(blocks), strict=True):
         _kernel[(part.numel(),)](flat, flat.numel(), part, BLOCK, num_warps=8)
     return out

@@ -19,7 +19,7 @@ HIDDEN = "tl.where((other < length)[None, :], scores, float('-inf'))"
 
 KERNEL_FAULTS = (
     _in(
-        "digests", "_kernel", "places-not-told-apart", "(2 * place + 1)", "1", "digest of 3 float32, two change places"
+        "digests", "_kernel", "places-not-told-apart", "(2 * inside + 1)", "1", "digest of 3 float32, two change places"
     ),
     _in(
         "digests",
