@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import re
@@ -358,3 +359,20 @@ def test_promise_16_the_fuzzer_begins_with_what_runs_leave_in_every_phase(ground
     for phase in PHASES:
         assert sum(f"checkout/{OURS}/{phase}.json" in base for base in ground.bases) >= 3, phase
     assert all(f"checkout/{UTIL}" in base for base in ground.bases)
+
+
+def test_promise_16_a_journal_that_contradicts_the_record_it_carries_is_refused(ground: Ground) -> None:
+    name, tried = f"checkout/{OURS}/journal.json", 0
+    for base in (base for base in ground.bases if name in base):
+        content = json.loads(base[name][2])
+        if content["entries"][-1]["after"] is None:  # a revert carries no new record
+            continue
+        move = next(entry for entry in content["entries"] if entry["before"] and entry["after"])
+        move["after"] = None
+        lay(ground.folder, base)
+        (ground.folder / name).write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(TotoPatchError, match="another end"):
+            run("recover", ground.root)
+        assert look(ground.folder)[f"checkout/{move['path']}"] == base[f"checkout/{move['path']}"]
+        tried += 1
+    assert tried

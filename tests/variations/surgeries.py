@@ -17,6 +17,8 @@ from torch import nn
 from torch.ao.quantization import quantize_dynamic
 from torch.nn.utils import parametrizations
 
+from toto_patcher.equivalence.surgery.modules import SwiGLU
+
 CHANGES: dict[str, tuple[Callable[[Patient], None], bool]] = {}
 
 
@@ -375,14 +377,6 @@ class Embedding(nn.Module):
         return self.inner(x.unfold(-1, self.patch_size, self.stride)) * 0.5, ids.unfold(
             -1, self.patch_size, self.stride
         )[..., 0]
-
-
-class SwiGLU(nn.Module):
-    """Upstream's name, and the gate in the other half."""
-
-    def forward(self, x: Any) -> Any:
-        x, gate = x.chunk(2, dim=-1)
-        return F.silu(gate) * x
 
 
 class RMSNorm(nn.Module):
